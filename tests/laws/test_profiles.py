@@ -1,0 +1,138 @@
+"""The laws of a whole profile: its rows, its versions, its reader, and how it evolves."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from feature_repo.features import item, user
+from streams.aggregates import DAY, TILE, BadDeclaration, Count, Decayed, Distinct, Recent, Since, on
+from streams.events import Event
+from streams.profiles import BadState, Profile, State, TiledProfile, header, t_item
+from tests.laws.streams_of_events import START, events
+
+
+def fold(profile: Profile, some: list[Event]) -> State:
+    state = profile.new()
+    for n, event in enumerate(some):
+        if profile.update(state, event):
+            state.version = n
+    return state
+
+
+def merged(some: list[Event], cuts: list[int]) -> State:
+    """An item's state from the partial states of commits that end at `cuts`."""
+    state, first = item.new(), 0
+    for cut in [*sorted(cuts), len(some)]:
+        if cut > first:
+            item.merge(state, item.decode(item.encode(fold(item, some[first:cut]))))
+            first = cut
+    return state
+
+
+@given(some=events(), cuts=st.lists(st.integers(0, 40), max_size=5))
+def test_a_row_never_depends_on_where_commits_cut_the_stream(some: list[Event], cuts: list[int]) -> None:
+    state, first = user.new(), 0
+    for cut in [*sorted(cuts), len(some)]:
+        for n in range(first, min(cut, len(some))):
+            if user.update(state, some[n]):
+                state.version = n
+        first = max(first, cut)
+        state = user.decode(user.encode(state))
+    assert user.encode(state) == user.encode(fold(user, some))
+
+
+@given(some=events(), cuts=st.lists(st.integers(0, 40), max_size=5), data=st.data())
+def test_an_item_reads_the_same_however_its_events_were_cut_and_ordered(some: list[Event], cuts: list[int], data: st.DataObject) -> None:
+    shuffled = data.draw(st.permutations(some))
+    newest = max((e.event_time for e in some), default=START)
+    for tile in (newest // TILE * TILE, newest // TILE * TILE + TILE, newest // TILE * TILE + DAY // TILE * TILE):
+        assert item.values_at_tile(merged(some, cuts), tile) == item.values_at_tile(merged(shuffled, []), tile)
+
+
+@given(some=events())
+def test_an_item_read_at_a_tiles_end_holds_only_events_before_it(some: list[Event]) -> None:
+    newest = max((e.event_time for e in some), default=START)
+    tile = newest // TILE * TILE  # the newest tile is still open
+    before = [e for e in some if e.event_time < tile]
+    assert item.values_at_tile(merged(some, []), tile) == item.values_at_tile(merged(before, []), tile)
+
+
+@given(some=events())
+def test_event_times_of_rows_rise_and_created_never_falls(some: list[Event]) -> None:
+    state, last = user.new(), (0, 0)
+    for event in some:
+        if user.update(state, event):
+            assert state.event_time > last[0]
+            assert state.event_time >= event.event_time
+            assert state.created >= max(last[1], event.arrival)
+            last = state.event_time, state.created
+
+
+@given(some=events())
+def test_a_late_event_changes_nothing(some: list[Event]) -> None:
+    state = fold(user, some)
+    before = user.encode(state)
+    late = Event("late", "u", "i", "view", state.newest - 30 * DAY - 1, state.newest)
+    if some:
+        assert not user.update(state, late)
+        assert user.encode(state) == before
+
+
+def test_the_header_is_readable_without_the_slots() -> None:
+    state = fold(user, [Event("e", "u", "i", "view", START, START + 7)])
+    head = header(user.encode(state))
+    assert head is not None
+    assert (head.version, head.event_time, head.created, head.newest) == (0, START, START + 7, START)
+
+
+@given(junk=st.binary(max_size=80))
+def test_bytes_that_are_no_row_read_as_never_seen(junk: bytes) -> None:
+    if header(junk) is None:
+        assert user.values(junk, START) == user.values(None, START) == {c.name: c.default for c in user.columns}
+
+
+def test_damaged_rows_and_rows_of_another_profile_are_refused() -> None:
+    row = user.encode(fold(user, [Event("e", "u", "i", "click", START, START)]))
+    for bad in (row[:-1], row + b"\0", item.encode(item.new()), b"junk"):
+        with pytest.raises(BadState):
+            user.decode(bad)
+
+
+@given(some=events())
+def test_an_old_row_decodes_under_a_newer_declaration(some: list[Event]) -> None:
+    old = Profile("p", "user_id", [Count("n", windows=["1h"]), Recent("r", n=3), Since("s")])
+    new = Profile("p", "user_id", [Since("s"), Decayed("w"), Recent("r", n=4), Count("n", windows=["1h"])])
+    at = max((e.event_time for e in some), default=START)
+    before, after = old.values(fold(old, some), at), new.values(old.encode(fold(old, some)), at)
+    assert after["n_1h"] == before["n_1h"]
+    assert after["s_s"] == before["s_s"]
+    assert (after["r"], after["w"]) == ([], [])  # another n is another feature; a new feature was never seen
+
+
+def test_an_event_reaches_only_the_features_that_select_it() -> None:
+    p = Profile("p", "user_id", [Count("good", of=on("click") | on("rate", at_least=4), windows=["ever"])])
+
+    def count(kind: str, value: float | None) -> Any:
+        return p.values(fold(p, [Event("e", "u", "i", kind, START, START, value)]), START)["good_ever"]
+
+    assert [count("click", None), count("rate", 4.0), count("rate", 3.9), count("rate", None), count("view", 9.0)] == [1, 1, 0, 0, 0]
+
+
+def test_a_profile_that_cannot_work_is_refused_with_the_reason() -> None:
+    with pytest.raises(BadDeclaration, match="depends on the order of events"):
+        TiledProfile("item", "item_id", [Decayed("w")])
+    with pytest.raises(BadDeclaration, match="the column n_1h"):
+        Profile("p", "user_id", [Count("n", windows=["1h"]), Distinct("n", windows=["1h"])])
+
+
+def test_items_are_read_at_the_last_closed_tile() -> None:
+    tile = START // TILE * TILE
+    assert t_item(tile + 10_000_000) == tile
+    assert t_item(tile + 9_999_999) == tile - TILE
+
+
+def test_enough_features_are_declared_for_the_ranker() -> None:
+    assert len(user.columns) >= 12
+    assert len(item.columns) >= 8
