@@ -7,10 +7,12 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from freshet.settings import Settings
 from freshet.stack import kafka as kafka_node
@@ -58,37 +60,63 @@ def _mark() -> Iterator[str]:
     watchman.wait()
 
 
-def _serve(command: list[str], log: Path, mark: str, probe: Probe) -> "subprocess.Popen[bytes]":
-    with log.open("wb") as out:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True, env=os.environ | {watch.MARK: mark})
+@contextmanager
+def _serving(command: list[str], log: Path, mark: str, probe: Probe) -> Iterator["subprocess.Popen[bytes]"]:
+    """A server that answers, for as long as the block runs."""
+    with (
+        log.open("wb") as out,
+        subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=os.environ | {watch.MARK: mark},
+        ) as process,
+    ):
+        try:
+            _await(process, probe, log)
+            yield process
+        finally:
+            process.kill()
+
+
+def _await(process: "subprocess.Popen[bytes]", probe: Probe, log: Path) -> None:
     give_up = time.monotonic() + START_S
     while True:
         try:
-            asyncio.run(probe())  # type: ignore[arg-type]
+            asyncio.run(probe())
         except OSError as error:
             if process.poll() is not None or time.monotonic() > give_up:
-                pytest.fail(f"{command[0]} did not start ({error}):\n{log.read_text(errors='replace')[-3000:]}")
+                said = log.read_text(errors="replace")[-3000:]
+                pytest.fail(f"{process.args[0]} did not start ({error}):\n{said}")  # type: ignore[index]
             time.sleep(0.1)
         else:
-            assert process.poll() is None, f"another server answers on the port of {command[0]}"
-            return process
+            assert process.poll() is None, f"another server answers on the port of {process.args!r}"
+            return
 
 
 @pytest.fixture(scope="session")
-def kafka(_mark: str, tmp_path_factory: pytest.TempPathFactory) -> Kafka:
+def kafka(_mark: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
     """One broker for the session. Use `prefix` to keep tests apart."""
     folder = tmp_path_factory.mktemp("kafka")
     port = choose(_anywhere())
-    command = kafka_node.prepare(folder, Settings().cache_dir, port=port, controller_port=choose(port + 1), heap_mb=512)
-    return Kafka(f"127.0.0.1:{port}", _serve(command, folder / "kafka.log", _mark, kafka_probe("127.0.0.1", port)))
+    command = kafka_node.prepare(
+        folder, Settings().cache_dir, port=port, controller_port=choose(port + 1), heap_mb=512
+    )
+    with _serving(command, folder / "kafka.log", _mark, kafka_probe("127.0.0.1", port)) as process:
+        yield Kafka(f"127.0.0.1:{port}", process)
 
 
 @pytest.fixture(scope="session")
-def redis_server(_mark: str, tmp_path_factory: pytest.TempPathFactory) -> Redis:
+def redis_server(_mark: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
     """One Redis for the session. `settings` empties it for each test that uses it."""
     folder = tmp_path_factory.mktemp("redis")
     port = choose(_anywhere())
-    return Redis(f"redis://127.0.0.1:{port}/0", _serve(redis_node.prepare(folder, port=port), folder / "redis.log", _mark, redis_probe("127.0.0.1", port)))
+    with _serving(
+        redis_node.prepare(folder, port=port), folder / "redis.log", _mark, redis_probe("127.0.0.1", port)
+    ) as process:
+        yield Redis(f"redis://127.0.0.1:{port}/0", process)
 
 
 @pytest.fixture
@@ -105,9 +133,17 @@ async def settings(kafka: Kafka, redis_server: Redis, prefix: str, tmp_path: Pat
     from streams.topics import create_topics
 
     made = Settings(
-        home=tmp_path / "home", kafka=kafka.bootstrap, redis_url=redis_server.url, topic_prefix=prefix, app_id=f"{prefix}app",
-        bundle_key="a key for tests only", worker_metrics_port=choose(_anywhere()), sink_metrics_port=choose(_anywhere()), ingest_port=choose(_anywhere()), serve_port=choose(_anywhere()),
-    )  # fmt: skip
+        home=tmp_path / "home",
+        kafka=kafka.bootstrap,
+        redis_url=redis_server.url,
+        topic_prefix=prefix,
+        app_id=f"{prefix}app",
+        bundle_key=SecretStr("a key for tests only"),
+        worker_metrics_port=choose(_anywhere()),
+        sink_metrics_port=choose(_anywhere()),
+        ingest_port=choose(_anywhere()),
+        serve_port=choose(_anywhere()),
+    )
     made.home.mkdir()
     async with Client.from_url(redis_server.url) as client:
         await client.flushall()

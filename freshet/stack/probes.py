@@ -2,12 +2,13 @@
 
 import asyncio
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 PATIENCE_S = 2.0
 """A local part that needs longer for one answer is not well."""
 
-Probe = Callable[[], Awaitable[None]]
+Probe = Callable[[], Coroutine[Any, Any, None]]
 
 
 async def _ask(host: str, port: int, question: bytes, wanted: int) -> bytes:
