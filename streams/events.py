@@ -25,6 +25,8 @@ VALUE_MAX = 1e6
 """Bound on |value|: sums are kept as 64-bit integers of 1e-6, so nine million values of this size still fit."""
 CATEGORIES_MAX, CATEGORY_MAX_CHARS, PROPERTIES_MAX = 32, 64, 64
 EARLIEST: Micros = 0
+LATEST: Micros = 32_503_680_000_000_000
+"""The year 3000: times beyond it are a mistake of units, and states keep times in 64 bits."""
 FUTURE_TOLERANCE: Micros = 60_000_000
 """How far an event's own clock may run ahead of its arrival before it is refused (default of the setting)."""
 
@@ -61,7 +63,7 @@ def decode(data: bytes, tolerance: Micros = FUTURE_TOLERANCE) -> Event:
     """Read one record of the `events` topic. Raises `BadEvent` on anything that a fold must not apply."""
     try:
         event = _decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:  # deep nesting in an unknown field recurses
         raise BadEvent(str(error)) from None
     check(event, tolerance)
     return event
@@ -128,5 +130,7 @@ def check(event: Event, tolerance: Micros) -> None:
         raise BadEvent(f"properties: at most {PROPERTIES_MAX}")
     if event.event_time < EARLIEST:
         raise BadEvent("event_time lies before 1970")
+    if event.arrival > LATEST:
+        raise BadEvent("arrival lies beyond the year 3000; it is in microseconds since 1970")
     if event.event_time > event.arrival + tolerance:
         raise BadEvent(f"event_time lies {(event.event_time - event.arrival) / 1e6:.0f} s after arrival; at most {tolerance / 1e6:.0f} s is tolerated: check the sender's clock")
