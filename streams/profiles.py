@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from streams.aggregates import EVER, TILE, Aggregate, BadDeclaration, Column, Selector, Slot, span_of
+from streams.aggregates import EVER, TILE, Aggregate, BadDeclaration, Column, Slot, span_of
 from streams.events import Event, Micros
 
 CLOSING: Micros = 10_000_000
@@ -125,13 +125,12 @@ class Profile:
 
     def _plan(self, kind: str) -> list[tuple[int, Aggregate, float | None]]:
         """Which features an event of this type reaches, with the least value each needs."""
-        plan = []
+        plan: list[tuple[int, Aggregate, float | None]] = []
         for i, feature in enumerate(self.features):
             selector = feature.selector()
-            if selector is None:
-                plan.append((i, feature, None))
-            elif (least := _least(selector, kind)) is not False:
-                plan.append((i, feature, least))
+            bounds = [None] if selector is None else [least for name, least in selector.terms if name == kind]
+            if bounds:
+                plan.append((i, feature, None if None in bounds else min(b for b in bounds if b is not None)))
         if len(self._plans) < 1_024:  # custom types are the clients' choice: do not grow with them for ever
             self._plans[kind] = plan
         return plan
@@ -278,11 +277,3 @@ class TiledProfile(Profile):
         for slots in tiles:
             self._join(joined.slots, slots)
         return self._read(joined, at)
-
-
-def _least(selector: Selector, kind: str) -> float | None | bool:
-    """The least value an event of this type needs; None for any, False where the type is not selected."""
-    least = [at_least for name, at_least in selector.terms if name == kind]
-    if not least:
-        return False
-    return None if None in least else min(x for x in least if x is not None)

@@ -9,24 +9,30 @@ START = 1_700_000_000 * SECOND
 KINDS = ("view", "click", "rate", "purchase", "impression", "custom_kind")
 
 
-@st.composite
-def events(draw: st.DrawFn, most: int = 40) -> list[Event]:
+SPREADS = [(60 * SECOND, 1), (2 * HOUR, TILE), (3 * DAY, HOUR), (60 * DAY, HOUR), (60 * DAY, 1)]
+
+
+def _event(n: int, at: int, shape: tuple[int, str, int, int | None, str]) -> Event:
+    item, kind, delay, thousandths, categories = shape
+    value = None if thousandths is None else thousandths / 1_000
+    return Event(f"e{n}", "u", f"i{item}", kind, at, at + delay, value, tuple(sorted(set(categories))))
+
+
+_shapes = st.tuples(
+    st.integers(0, 12),
+    st.sampled_from(KINDS),
+    st.sampled_from([0, SECOND, HOUR]),
+    st.one_of(st.none(), st.integers(-100_000, 100_000)),
+    st.text("abcdefghijkl", max_size=3),
+)
+
+
+def events(most: int = 40) -> st.SearchStrategy[list[Event]]:
     """Up to `most` events of one user, spread over anything from a minute to sixty days."""
-    spread = draw(st.sampled_from([60 * SECOND, 2 * HOUR, 3 * DAY, 60 * DAY]))
-    step = draw(st.sampled_from([1, TILE, HOUR]))
-    out = []
-    for n in range(draw(st.integers(0, most))):
-        at = START + draw(st.integers(0, spread // step)) * step
-        out.append(
-            Event(
-                event_id=f"e{n}",
-                user_id="u",
-                item_id=f"i{draw(st.integers(0, 12))}",
-                type=draw(st.sampled_from(KINDS)),
-                event_time=at,
-                arrival=at + draw(st.sampled_from([0, SECOND, HOUR])),
-                value=draw(st.one_of(st.none(), st.floats(-100, 100).map(lambda x: round(x, 3)))),
-                categories=tuple(sorted(draw(st.sets(st.sampled_from("abcdefghijkl"), max_size=3)))),
-            )
-        )
-    return out
+
+    def of_spread(chosen: tuple[int, int]) -> st.SearchStrategy[list[Event]]:
+        spread, step = chosen
+        some = st.lists(st.tuples(st.integers(0, spread // step), _shapes), max_size=most)
+        return some.map(lambda drawn: [_event(n, START + at * step, shape) for n, (at, shape) in enumerate(drawn)])
+
+    return st.sampled_from(SPREADS).flatmap(of_spread)

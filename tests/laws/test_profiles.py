@@ -44,7 +44,9 @@ def test_a_row_never_depends_on_where_commits_cut_the_stream(some: list[Event], 
 
 
 @given(some=events(), cuts=st.lists(st.integers(0, 40), max_size=5), data=st.data())
-def test_an_item_reads_the_same_however_its_events_were_cut_and_ordered(some: list[Event], cuts: list[int], data: st.DataObject) -> None:
+def test_an_item_reads_the_same_however_its_events_were_cut_and_ordered(
+    some: list[Event], cuts: list[int], data: st.DataObject
+) -> None:
     shuffled = data.draw(st.permutations(some))
     newest = max((e.event_time for e in some), default=START)
     for tile in (newest // TILE * TILE, newest // TILE * TILE + TILE, newest // TILE * TILE + DAY // TILE * TILE):
@@ -117,7 +119,13 @@ def test_an_event_reaches_only_the_features_that_select_it() -> None:
     def count(kind: str, value: float | None) -> Any:
         return p.values(fold(p, [Event("e", "u", "i", kind, START, START, value)]), START)["good_ever"]
 
-    assert [count("click", None), count("rate", 4.0), count("rate", 3.9), count("rate", None), count("view", 9.0)] == [1, 1, 0, 0, 0]
+    assert [count("click", None), count("rate", 4.0), count("rate", 3.9), count("rate", None), count("view", 9.0)] == [
+        1,
+        1,
+        0,
+        0,
+        0,
+    ]
 
 
 def test_a_profile_that_cannot_work_is_refused_with_the_reason() -> None:

@@ -1,0 +1,210 @@
+"""Integer sums over windows: `Count`, `Sum` and `Mean`, and the tiles that `Distinct` shares."""
+
+from abc import abstractmethod
+from array import array
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from typing import Any
+
+from streams.aggregates.base import (
+    EARLY_READ,
+    EVER,
+    MINUTE,
+    UNIT,
+    Aggregate,
+    BadDeclaration,
+    Column,
+    Selector,
+    Slot,
+    pack_bytes,
+    span_of,
+    tile_of,
+    unpack_bytes,
+    words,
+)
+from streams.events import Event, Micros
+
+
+@dataclass(frozen=True)
+class Windowed(Aggregate):
+    """Shared by the aggregates over windows: one series of tiles for each tile size that the windows need."""
+
+    of: Selector | None = None
+    windows: tuple[str, ...] | list[str] = ()
+    _spans: tuple[Micros, ...] = field(init=False, repr=False, compare=False)
+    _sizes: tuple[tuple[Micros, int], ...] = field(init=False, repr=False, compare=False)
+    """(tile size, how many tiles behind the newest are kept), one a series."""
+
+    def __post_init__(self) -> None:
+        if not self.windows:
+            raise BadDeclaration(f'{self.name}: give windows, e.g. windows=["1h", "7d"] or ["ever"]')
+        object.__setattr__(self, "windows", tuple(self.windows))
+        spans = tuple(span_of(w) for w in self.windows)
+        keep: dict[Micros, int] = {}
+        for text, span in zip(self.windows, spans, strict=True):
+            size = tile_of(span)
+            if span % size:
+                raise BadDeclaration(
+                    f"{self.name}: window {text} is not a multiple of its tile of {size // MINUTE} minutes"
+                )
+            tiles = 0 if size == EVER else span // size + -(-EARLY_READ // size)
+            keep[size] = max(keep.get(size, 0), tiles)
+        object.__setattr__(self, "_spans", spans)
+        object.__setattr__(self, "_sizes", tuple(sorted(keep.items())))
+
+    @property
+    def bound(self) -> str:
+        return f"{sum(n + 1 for _, n in self._sizes)} tiles"
+
+    def _series(self, window: Micros) -> int:
+        return [size for size, _ in self._sizes].index(tile_of(window))
+
+    def _first(self, window: Micros, at: Micros) -> int:
+        """Index of the first tile that a window read at `at` holds."""
+        return 0 if window == EVER else (at - window) // tile_of(window)
+
+
+Series = tuple["array[int]", "array[int]"]
+"""Sorted tile indices and what each tile holds."""
+
+
+def _add(series: Series, tile: int, amount: int, keep: int) -> None:
+    """Add to a tile; tiles more than `keep` behind the newest are dropped, and so is what comes for them."""
+    tiles, sums = series
+    if not tiles or tile > tiles[-1]:
+        tiles.append(tile)
+        sums.append(amount)
+        if tile - tiles[0] > keep:
+            gone = bisect_left(tiles, tile - keep)
+            del tiles[:gone], sums[:gone]
+    elif tile == tiles[-1]:
+        sums[-1] += amount
+    elif tiles[-1] - tile <= keep:
+        i = bisect_left(tiles, tile)
+        if tiles[i] == tile:
+            sums[i] += amount
+        else:
+            tiles.insert(i, tile)
+            sums.insert(i, amount)
+
+
+@dataclass(frozen=True)
+class _Tiled(Windowed):
+    """Integer sums in tiles: the slot is one `Series` a tile size."""
+
+    def new(self) -> Slot:
+        return [(array("q"), array("q")) for _ in self._sizes]
+
+    @abstractmethod
+    def _amount(self, event: Event) -> int | None:
+        """What an event adds; None for nothing."""
+
+    def update(self, slot: Slot, event: Event) -> None:
+        amount = self._amount(event)
+        if amount is None:
+            return
+        at = event.event_time
+        for series, (size, keep) in zip(slot, self._sizes, strict=True):
+            _add(series, at // size, amount, keep)
+
+    def merge(self, slot: Slot, other: Slot) -> None:
+        for series, (tiles, sums), (_, keep) in zip(slot, other, self._sizes, strict=True):
+            for tile, amount in zip(tiles, sums, strict=True):
+                _add(series, tile, amount, keep)
+
+    def _sum(self, slot: Slot, window: Micros, at: Micros) -> int:
+        tiles, sums = slot[self._series(window)]
+        return sum(sums[bisect_left(tiles, self._first(window, at)) :])
+
+    def pack(self, slot: Slot) -> bytes:
+        if not slot[0][0]:
+            return b""
+        return pack_bytes([tiles.tobytes() + sums.tobytes() for tiles, sums in slot])
+
+    def unpack(self, data: bytes) -> Slot:
+        slot = []
+        for chunk in unpack_bytes(data):
+            half = len(chunk) // 2
+            slot.append((array("q", chunk[:half]), array("q", chunk[half:])))
+        return slot
+
+
+@dataclass(frozen=True)
+class Count(_Tiled):
+    """How many events. Columns `<name>_<window>`: int64."""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        what = self.of or "events"
+        return tuple(Column(f"{self.name}_{w}", "int64", 0, f"number of {what}, {words(w)}") for w in self.windows)
+
+    def _amount(self, event: Event) -> int:
+        return 1
+
+    def value(self, slot: Slot, at: Micros) -> tuple[Any, ...]:
+        return tuple(self._sum(slot, w, at) for w in self._spans)
+
+
+@dataclass(frozen=True)
+class Sum(_Tiled):
+    """Sum of the events' `value`, to a millionth. Columns `<name>_<window>`: float64. Events without a value add nothing."""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        what = self.of or "events"
+        return tuple(
+            Column(f"{self.name}_{w}", "float64", 0.0, f"sum of the values of {what}, {words(w)}") for w in self.windows
+        )
+
+    def _amount(self, event: Event) -> int | None:
+        return None if event.value is None else round(event.value * UNIT)
+
+    def value(self, slot: Slot, at: Micros) -> tuple[Any, ...]:
+        return tuple(self._sum(slot, w, at) / UNIT for w in self._spans)
+
+
+@dataclass(frozen=True)
+class Mean(Windowed):
+    """Mean of the events' `value`. Columns `<name>_<window>`: float64; `default` where no event has a value."""
+
+    default: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "_count", Count("count", self.of, self.windows))
+        object.__setattr__(self, "_total", Sum("sum", self.of, self.windows))
+
+    _count: Count = field(init=False, repr=False, compare=False)
+    _total: Sum = field(init=False, repr=False, compare=False)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        what = self.of or "events"
+        return tuple(
+            Column(f"{self.name}_{w}", "float64", self.default, f"mean value of {what}, {words(w)}")
+            for w in self.windows
+        )
+
+    def new(self) -> Slot:
+        return [self._count.new(), self._total.new()]
+
+    def update(self, slot: Slot, event: Event) -> None:
+        if event.value is not None:
+            self._count.update(slot[0], event)
+            self._total.update(slot[1], event)
+
+    def merge(self, slot: Slot, other: Slot) -> None:
+        self._count.merge(slot[0], other[0])
+        self._total.merge(slot[1], other[1])
+
+    def value(self, slot: Slot, at: Micros) -> tuple[Any, ...]:
+        pairs = zip(self._total.value(slot[1], at), self._count.value(slot[0], at), strict=True)
+        return tuple(total / count if count else self.default for total, count in pairs)
+
+    def pack(self, slot: Slot) -> bytes:
+        counts = self._count.pack(slot[0])
+        return pack_bytes([counts, self._total.pack(slot[1])]) if counts else b""
+
+    def unpack(self, data: bytes) -> Slot:
+        counts, totals = unpack_bytes(data)
+        return [self._count.unpack(counts), self._total.unpack(totals)]

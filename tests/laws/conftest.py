@@ -1,0 +1,7 @@
+"""The laws run on fewer examples than hypothesis' default, to keep the whole suite short; `--hypothesis-profile=thorough` runs many."""
+
+from hypothesis import settings
+
+settings.register_profile("quick", max_examples=40, deadline=None)
+settings.register_profile("thorough", max_examples=2_000, deadline=None)
+settings.load_profile("quick")
