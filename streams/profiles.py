@@ -218,8 +218,9 @@ class TiledProfile(Profile):
         for f in self.features:
             if not f.order_free:
                 raise BadDeclaration(
-                    f"{self.name}.{f.name}: {type(f).__name__} depends on the order of events, and events of one {self.name} come from "
-                    "many partitions in no fixed order; use Count, Sum, Mean, Distinct, Recent or Since"
+                    f"{self.name}.{f.name}: {type(f).__name__} depends on the order of events, and events of one "
+                    f"{self.name} come from many partitions in no fixed order; "
+                    "use Count, Sum, Mean, Distinct, Recent or Since"
                 )
 
     def update(self, state: State, event: Event) -> bool:

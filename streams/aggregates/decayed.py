@@ -22,7 +22,7 @@ from streams.events import Event, Micros
 
 @dataclass(frozen=True)
 class Decayed(Aggregate):
-    """Weights by key that halve every `half_life`. Columns `<name>`: string[] (keys, sorted), `<name>_weight`: float64[].
+    """Weights by key that halve every `half_life`. Columns `<name>`: string[], sorted, and `<name>_weight`: float64[].
 
     Forward decay (Cormode et al., ICDE 2009) with its landmark at a whole number of half-lives: moving the landmark
     multiplies by a power of two, which is exact, so nothing depends on when a state was last touched. At most `keys`

@@ -22,7 +22,9 @@ from streams.events import Event, Micros
 
 @dataclass(frozen=True)
 class Recent(Aggregate):
-    """The newest `n` values of a text field with their ages. Columns `<name>`: string[], newest first, and `<name>_age_s`: float64[].
+    """The newest `n` values of a text field with their ages, newest first.
+
+    Columns `<name>`: string[] and `<name>_age_s`: float64[], seconds.
 
     Ordered by event time, equal times by the value, so the order of arrival leaves no trace.
     """
@@ -87,7 +89,10 @@ class Recent(Aggregate):
 
 @dataclass(frozen=True)
 class Since(Aggregate):
-    """Seconds since the last (or, with `first=True`, the first) event. Column `<name>_s`: float64, at most `cap`, which is also the default."""
+    """Seconds since the last (or, with `first=True`, the first) event.
+
+    Column `<name>_s`: float64, at most `cap`, which is also the default.
+    """
 
     of: Selector | None = None
     first: bool = False

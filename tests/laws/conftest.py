@@ -1,4 +1,4 @@
-"""The laws run on fewer examples than hypothesis' default, to keep the whole suite short; `--hypothesis-profile=thorough` runs many."""
+"""The laws run on few examples, to keep the suite short; `--hypothesis-profile=thorough` runs many."""
 
 from hypothesis import settings
 
