@@ -147,7 +147,7 @@ class Count(_Tiled):
 
 @dataclass(frozen=True)
 class Sum(_Tiled):
-    """Sum of the events' `value`, to a millionth; events without one add nothing. Columns `<name>_<window>`: float64."""
+    """Sum of the events' `value`, to a millionth; none adds nothing. Columns `<name>_<window>`: float64."""
 
     @property
     def columns(self) -> tuple[Column, ...]:
