@@ -1,0 +1,51 @@
+"""The agents: which stages there are, and how Faust's life cycle drives them.
+
+`users` folds `events` into `user-features`, partial item states into `item-deltas`, refused records into `dead-letters`.
+`items` folds `item-deltas` into `item-features`. How a stage keeps its promise is left to `streams.engine`.
+"""
+
+import asyncio
+
+import faust
+from faust.types import StreamT
+
+from freshet.settings import Settings
+from streams.engine.fold import ItemFold, UserFold
+from streams.engine.stage import Stage
+from streams.engine.transport import Batch, BatchSchema
+from streams.topics import EVENTS, ITEM_DELTAS, ITEM_FEATURES, USER_FEATURES
+
+
+def attach(app: faust.App, settings: Settings) -> tuple[Stage, ...]:
+    """Register the agents on the app, and what they do when it rebalances and stops. Returns their stages."""
+    stages = (
+        Stage(settings, EVENTS, USER_FEATURES, lambda partition: UserFold.of(settings, partition)),
+        Stage(settings, ITEM_DELTAS, ITEM_FEATURES, ItemFold),
+    )
+    for name, stage in zip(("users", "items"), stages, strict=True):
+        _agent(app, name, stage)
+
+    @app.on_rebalance_complete.connect
+    async def assigned(_sender: object = None, **_: object) -> None:
+        assignment = app.consumer.assignment()
+        await asyncio.gather(*(stage.assigned({tp.partition for tp in assignment if tp.topic == stage.topic}) for stage in stages))
+
+    @app.on_partitions_revoked.connect
+    async def revoked(_sender: object = None, *_args: object, **_: object) -> None:
+        await asyncio.gather(*(stage.revoked() for stage in stages))
+
+    @app.on_before_shutdown.connect
+    async def stopping(_sender: object = None, **_: object) -> None:
+        await asyncio.gather(*(stage.close() for stage in stages))
+
+    return stages
+
+
+def _agent(app: faust.App, name: str, stage: Stage) -> None:
+    source = app.topic(stage.topic, schema=BatchSchema(), acks=False)  # the offset travels in our own transactions
+
+    async def fold(batches: StreamT[Batch]) -> None:
+        async for batch in batches:
+            await stage.process(batch)
+
+    app.agent(source, name=name)(fold)

@@ -1,0 +1,65 @@
+"""What the worker tells Prometheus: counts and lag of each partition, commits, rows, restores.
+
+Counts are read from the folds' own meta records when Prometheus asks, so they cost nothing and survive restarts.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol
+
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from freshet.settings import Settings, SettingsError
+from streams.engine.fold import Fold
+
+COMMIT_SECONDS = Histogram(
+    "freshet_commit_seconds", "Duration of a transaction, snapshot included.", ["source"], buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+)
+ROWS = Counter("freshet_rows", "States written.", ["source"])
+RESTORE_SECONDS = Gauge("freshet_restore_seconds", "Duration of the last restore.", ["source"])
+RESTORED = Gauge("freshet_restored_records", "Changelog records that the last restore read.", ["source"])
+
+OUTCOMES = ("applied", "late", "duplicate", "rejected")
+EndOffset = Callable[[str, int], int | None]
+"""(logical topic, partition) -> the log's end as of the last fetch, if known."""
+
+
+class Progressing(Protocol):
+    """What is watched, e.g. a `Stage`."""
+
+    @property
+    def source(self) -> str: ...
+    def folds(self) -> Mapping[int, Fold[Any]]: ...
+
+
+class _Progress(Collector):
+    def __init__(self, stages: Iterable[Progressing], end_offset: EndOffset) -> None:
+        self._stages, self._end_offset = list(stages), end_offset
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        events = CounterMetricFamily("freshet_events", "Records folded since the partition's beginning, by outcome.", labels=["source", "partition", "outcome"])
+        states = GaugeMetricFamily("freshet_states", "Keys with a state.", labels=["source", "partition"])
+        lag = GaugeMetricFamily("freshet_lag_records", "Offsets between the log's end and the fold. In item-deltas a few are transaction marks.", labels=["source", "partition"])
+        for stage in self._stages:
+            for partition, fold in stage.folds().items():
+                labels = [stage.source, str(partition)]
+                for outcome in OUTCOMES:
+                    events.add_metric([*labels, outcome], getattr(fold.meta, outcome))
+                states.add_metric(labels, len(fold.cold))
+                end = self._end_offset(stage.source, partition)
+                if end is not None:
+                    lag.add_metric(labels, max(0, end - max(0, fold.meta.next_offset)))
+        yield from (events, states, lag)
+
+
+def serve_metrics(settings: Settings, stages: Iterable[Progressing], end_offset: EndOffset) -> None:
+    """Answer on `settings.worker_metrics_port`, in a thread of its own. Raises `SettingsError` when the port is taken."""
+    try:
+        start_http_server(settings.worker_metrics_port, addr="0.0.0.0")
+    except OSError as error:
+        raise SettingsError(f"the port of the worker's metrics, {settings.worker_metrics_port}, cannot be opened ({error.strerror}); set FRESHET_WORKER_METRICS_PORT") from error
+    REGISTRY.register(_Progress(stages, end_offset))

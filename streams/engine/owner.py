@@ -1,0 +1,83 @@
+"""A partition that is ours: its state, its transactions, and the turn at which it commits.
+
+The snapshot is synchronous, a consistent cut; folding goes on while the transaction is on its way. What happens when
+partitions come and go is left to `streams.engine.stage`.
+"""
+
+import asyncio
+from collections import defaultdict
+from functools import lru_cache
+from time import perf_counter
+from typing import Any
+
+from aiokafka import TopicPartition
+from aiokafka.errors import ProducerFenced
+
+from freshet.settings import Settings
+from streams.engine.fold import Fold, Row, Snapshot, encode_json
+from streams.engine.leave import leave
+from streams.engine.metrics import COMMIT_SECONDS, ROWS
+from streams.engine.transaction import Outputs, Transactions
+from streams.topics import DEAD_LETTERS, ITEM_DELTAS, partition_of
+
+_partition_of = lru_cache(maxsize=1 << 17)(partition_of)
+
+
+def outputs(settings: Settings, log: str, partition: int, snapshot: Snapshot) -> Outputs:
+    """Where each part of a snapshot goes. Rows stay in the partition of their source, partial states go by their key."""
+    out: dict[TopicPartition, list[Row]] = defaultdict(list)
+    out[TopicPartition(settings.topic(log), partition)] = [*snapshot.rows, *snapshot.records]
+    for key, delta in snapshot.deltas:
+        out[TopicPartition(settings.topic(ITEM_DELTAS), _partition_of(key, settings.partitions))].append((key, delta))
+    for letter in snapshot.rejected:
+        out[TopicPartition(settings.topic(DEAD_LETTERS), partition)].append((letter.key, encode_json(letter)))
+    return out
+
+
+class Owner:
+    """`committed` is the source offset that the last transaction carried; the group's offset must equal it."""
+
+    def __init__(self, settings: Settings, fold: Fold[Any], transactions: Transactions) -> None:
+        self.fold, self.transactions = fold, transactions
+        self.committed = fold.meta.next_offset
+        self.paused = True
+        self.changed = asyncio.Event()
+        self._settings = settings
+        self._lock = asyncio.Lock()
+        self._task = asyncio.create_task(self._commit_in_turns(), name=f"commit {fold.source} {fold.partition}")
+
+    async def _commit_in_turns(self) -> None:
+        """Each partition has its own instants: the transactions of all at once would encode together and wait together."""
+        interval = self._settings.commit_interval_ms / 1000
+        phase = interval * self.fold.partition / self._settings.partitions
+        now = asyncio.get_running_loop().time
+        while True:
+            await self.changed.wait()
+            await asyncio.sleep(interval - (now() - phase) % interval)
+            if not self.paused:
+                await self.commit()
+
+    async def commit(self) -> None:
+        """One transaction with all that changed. Leaves the process when it fails."""
+        async with self._lock:
+            self.changed.clear()
+            if self.fold.meta.next_offset == self.committed:
+                return
+            started = perf_counter()
+            name, partition = self.fold.source, self.fold.partition
+            try:
+                snapshot = self.fold.snapshot()
+                await self.transactions.commit(outputs(self._settings, self.fold.log, partition, snapshot), snapshot.next_offset)
+            except ProducerFenced as error:
+                leave(f"{name} partition {partition}: another worker owns it now", "nothing, a restart is enough; if it repeats, two workers run under one FRESHET_INSTANCE", error)
+            except BaseException as error:
+                leave(f"{name} partition {partition}: the commit at offset {self.committed} failed", "restart; nothing is lost. If it repeats, the cause is below: is Kafka reachable, with all its topics?", error)
+            self.committed = snapshot.next_offset
+            COMMIT_SECONDS.labels(name).observe(perf_counter() - started)
+            ROWS.labels(name).inc(len(snapshot.rows))
+
+    async def stop(self) -> None:
+        """Give the partition up, after any commit that is on its way. What is not committed is dropped."""
+        async with self._lock:
+            self._task.cancel()
+        await self.transactions.close()

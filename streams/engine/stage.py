@@ -1,0 +1,130 @@
+"""A stage: one topic folded, with the partitions that this worker owns, through every rebalance.
+
+The rules, each learnt from a failure: commit once when partitions are revoked, then not before they are assigned
+again; keep a partition's state across a rebalance only if the group's offset is still the one that we committed
+(another worker may have had it in a generation that this one never saw); never go on after a gap.
+"""
+
+import asyncio
+import gc
+import logging
+from collections.abc import Callable, Collection, Mapping
+from time import perf_counter
+from typing import Any
+
+from aiokafka import TopicPartition
+
+from freshet.settings import Settings
+from streams.engine.fold import Fold, Gap, Record
+from streams.engine.leave import leave
+from streams.engine.metrics import RESTORE_SECONDS, RESTORED
+from streams.engine.owner import Owner
+from streams.engine.restore import committed_offsets, restore
+from streams.engine.transaction import Transactions
+from streams.engine.transport import Batch
+
+CHUNK = 1_000
+"""Records between two breaths of the event loop, about 10 ms: transactions of other partitions must move."""
+CLOSE_S = 5.0
+"""For the last commit when the worker is told to stop; a supervisor waits 10 s."""
+
+log = logging.getLogger(__name__)
+
+
+class Stage:
+    """`make(partition)` gives a fresh fold; its class says which topics it reads and writes."""
+
+    def __init__(self, settings: Settings, source: str, log_topic: str, make: Callable[[int], Fold[Any]]) -> None:
+        self.source, self.topic = source, settings.topic(source)
+        self.group = settings.topic(settings.app_id)
+        self._settings, self._log_topic, self._make = settings, settings.topic(log_topic), make
+        self._owners: dict[int, Owner] = {}
+        self._rebalances = 0
+
+    def folds(self) -> Mapping[int, Fold[Any]]:
+        """The folds of the partitions that are ours now."""
+        return {partition: owner.fold for partition, owner in list(self._owners.items())}
+
+    async def process(self, batch: Batch) -> None:
+        """Fold one batch. A batch of a partition that is not ours any more is left to whoever owns it."""
+        owner = self._owners.get(batch.partition)
+        if owner is None:
+            return
+        records, done = batch.records, owner.fold.meta.next_offset
+        if records[0].offset < done:  # read again after a rebalance
+            records = [record for record in records if record.offset >= done]
+        for start in range(0, len(records), CHUNK):
+            if self._owners.get(batch.partition) is not owner:
+                return
+            chunk: list[Record] = [(record.offset, record.key, record.value) for record in records[start : start + CHUNK]]
+            try:
+                owner.fold.fold(chunk)
+            except Gap as error:
+                leave(str(error), "restart; if it repeats, the records expired before they were read: restore the topic, or see docs/explanation/exactly-once.md on starting afresh", error)
+            except Exception as error:
+                leave(f"{self.source} partition {batch.partition}: the fold failed between offsets {chunk[0][0]} and {chunk[-1][0]}", "keep these records and report a bug", error)
+            owner.changed.set()
+            await asyncio.sleep(0)
+
+    async def revoked(self) -> None:
+        """A rebalance begins: commit what is folded, then keep still, as another worker may be about to own it."""
+        self._rebalances += 1
+        for owner in self._owners.values():
+            owner.paused = True
+        await asyncio.gather(*(owner.commit() for owner in self._owners.values()))
+
+    async def assigned(self, partitions: Collection[int]) -> None:
+        """A rebalance ended. Returns when every partition of ours has its state, fenced and checked."""
+        rebalance = self._rebalances
+        try:
+            kept = [p for p in self._owners if p in partitions]
+            committed = await committed_offsets(self._settings.kafka, self.group, self.topic, kept) if kept else {}
+            for p, owner in list(self._owners.items()):
+                if p not in partitions or (committed[p] if committed[p] is not None else -1) != owner.committed:
+                    log.info("%s partition %d: given up at offset %d", self.source, p, owner.committed)
+                    await self._owners.pop(p).stop()
+            await self._open([p for p in partitions if p not in self._owners])
+        except Exception as error:
+            leave(f"{self.source}: its partitions {sorted(partitions)} could not be opened", "restart; if it repeats, the cause is below: is Kafka reachable, with all its topics?", error)
+        for owner in self._owners.values():
+            owner.paused = rebalance != self._rebalances  # revoked again meanwhile: wait for the next assignment
+        gc.collect()
+        gc.freeze()  # restored rows live long: keep them out of every later collection
+
+    async def _open(self, partitions: list[int]) -> None:
+        """Fence, then restore, then check: in this order, so that nothing changes below us."""
+        if not partitions:
+            return
+        started = perf_counter()
+        folds = {p: self._make(p) for p in partitions}
+        transactions = {p: Transactions(self._settings.kafka, self.group, TopicPartition(self.topic, p)) for p in partitions}
+        await asyncio.gather(*(t.open() for t in transactions.values()))
+        fenced = perf_counter()
+        records = await restore(self._settings.kafka, self._log_topic, folds)
+        committed = await committed_offsets(self._settings.kafka, self.group, self.topic, partitions)
+        for p, fold in folds.items():
+            fold.loaded()
+            self._check(p, fold.meta.next_offset, committed[p])
+            self._owners[p] = Owner(self._settings, fold, transactions[p])
+        seconds = perf_counter() - started
+        RESTORE_SECONDS.labels(self.source).set(seconds)
+        RESTORED.labels(self.source).set(records)
+        log.info("%s partitions %s: %d records restored in %.2f s, of which %.2f s fencing", self.source, sorted(partitions), records, seconds, fenced - started)
+
+    def _check(self, partition: int, next_offset: int, committed: int | None) -> None:
+        """State and offset come from the same transactions, so the group cannot be ahead of the state."""
+        if committed is not None and committed > max(0, next_offset):
+            leave(
+                f"{self.source} partition {partition}: the group {self.group!r} has committed offset {committed}, but {self._log_topic!r} holds the state as of {next_offset}",
+                f"{self._log_topic!r} has lost records: restore it from a replica or a backup; to fold the history again from its beginning, stop all workers, empty it and delete the group",
+            )
+
+    async def close(self) -> None:
+        """The worker stops: commit what is folded and let the partitions go."""
+        owners, self._owners = self._owners, {}
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await asyncio.gather(*(owner.commit() for owner in owners.values()))
+                await asyncio.gather(*(owner.stop() for owner in owners.values()))
+        except TimeoutError:
+            leave(f"{self.source}: the last commit took more than {CLOSE_S:.0f} s", "nothing: the next start takes up from the commit before", None)

@@ -1,0 +1,77 @@
+"""One commit of one source partition: all that it writes and how far it has read, or nothing of it.
+
+The transactional id is fixed by the source partition, so whoever opens it fences every earlier owner, even one that
+was stopped and wakes up again (the first exactly-once of Kafka Streams; it does without KIP-447). What is written, and
+when, is left to `streams.engine.owner`.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from time import time
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.structs import OffsetAndMetadata
+
+from streams.engine.fold import Row
+
+BATCH_BYTES = 1_000_000
+"""A batch is one record to the broker's limit (1,048,588 by default, checked by `streams.topics`)."""
+TIMEOUT_MS = 15_000
+"""A transaction that its owner left open holds up readers for so long; a new owner ends it at once."""
+REQUEST_TIMEOUT_MS = 20_000
+
+Outputs = Mapping[TopicPartition, Iterable[Row]]
+
+
+class Transactions:
+    """The transactional producer of one source partition."""
+
+    def __init__(self, bootstrap: str, group: str, source: TopicPartition) -> None:
+        self._group, self._source = group, source
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=bootstrap,
+            transactional_id=f"{group}-{source.topic}-{source.partition}",
+            acks="all",
+            linger_ms=0,
+            max_batch_size=BATCH_BYTES,
+            max_request_size=BATCH_BYTES,
+            transaction_timeout_ms=TIMEOUT_MS,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
+        )
+
+    async def open(self) -> None:
+        """Fence earlier owners and end what they left open. After this nothing of theirs can change any more."""
+        await self._producer.start()
+
+    async def close(self) -> None:
+        await self._producer.stop()
+
+    async def commit(self, outputs: Outputs, next_offset: int) -> None:
+        """Write all of it and the source's offset in one transaction. On any exception the process must be left."""
+        batches = {target: self._pack(rows) for target, rows in outputs.items()}  # before the transaction: it may raise
+        await self._producer.begin_transaction()
+        sent = await asyncio.gather(*(self._send(target, packed) for target, packed in batches.items()))
+        # aiokafka commits although a batch has failed, so each one's own future must be asked.
+        await asyncio.gather(*(future for futures in sent for future in futures))
+        await self._producer.send_offsets_to_transaction({self._source: OffsetAndMetadata(next_offset, "")}, self._group)
+        await self._producer.commit_transaction()
+
+    def _pack(self, rows: Iterable[Row]) -> list[BatchBuilder]:
+        timestamp = int(time() * 1000)
+        packed = []
+        batch = self._producer.create_batch()
+        for key, value in rows:
+            if batch.append(timestamp=timestamp, key=key, value=value) is None:
+                packed.append(batch)
+                batch = self._producer.create_batch()
+                if batch.append(timestamp=timestamp, key=key, value=value) is None:
+                    raise ValueError(f"a record of {len(value or b'')} bytes does not fit into a batch of {BATCH_BYTES}")
+        if batch.record_count():
+            packed.append(batch)
+        for full in packed:
+            full.close()
+        return packed
+
+    async def _send(self, target: TopicPartition, batches: list[BatchBuilder]) -> list[asyncio.Future[object]]:
+        return [await self._producer.send_batch(batch, target.topic, partition=target.partition) for batch in batches]
