@@ -86,16 +86,24 @@ class Profile:
     key: str
     features: tuple[Aggregate, ...] | list[Aggregate]
     lateness: str = "30d"
+    columns: tuple[Column, ...] = field(init=False, repr=False, compare=False)
+    """Every column of every feature, in the order of declaration."""
+    _names: tuple[tuple[str, ...], ...] = field(init=False, repr=False, compare=False)
+    _signatures: tuple[int, ...] = field(init=False, repr=False, compare=False)
     _by_signature: dict[int, int] = field(init=False, repr=False, compare=False)
     _plans: dict[str, list[tuple[int, Aggregate, float | None]]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "features", tuple(self.features))
-        names = [c.name for c in self.columns]
+        columns = tuple(c for f in self.features for c in f.columns)
+        names = [c.name for c in columns]
         twice = {n for n in names if names.count(n) > 1}
         if twice:
             raise BadDeclaration(f"{self.name}: two features give the column {min(twice)}; rename one")
-        object.__setattr__(self, "_by_signature", {f.signature: i for i, f in enumerate(self.features)})
+        object.__setattr__(self, "columns", columns)
+        object.__setattr__(self, "_names", tuple(tuple(c.name for c in f.columns) for f in self.features))
+        object.__setattr__(self, "_signatures", tuple(f.signature for f in self.features))
+        object.__setattr__(self, "_by_signature", {s: i for i, s in enumerate(self._signatures)})
         if len(self._by_signature) < len(self.features):
             raise BadDeclaration(f"{self.name}: two features have one signature; rename one")
         object.__setattr__(self, "_plans", {})
@@ -106,14 +114,9 @@ class Profile:
     _id: int = field(init=False, repr=False, compare=False)
 
     @property
-    def columns(self) -> tuple[Column, ...]:
-        """Every column of every feature, in the order of declaration."""
-        return tuple(c for f in self.features for c in f.columns)
-
-    @property
     def fingerprint(self) -> str:
         """16 hex digits over the key, the features and all their parameters."""
-        parts = (self.name, self.key, self.lateness, [f.signature for f in self.features])
+        parts = (self.name, self.key, self.lateness, list(self._signatures))
         return blake2b(repr(parts).encode(), digest_size=8).hexdigest()
 
     def new(self) -> State:
@@ -155,7 +158,8 @@ class Profile:
         state.created = max(state.created, arrival)
 
     def _pack(self, slots: list[Slot]) -> dict[int, bytes]:
-        return {f.signature: data for f, slot in zip(self.features, slots, strict=True) if (data := f.pack(slot))}
+        parts = zip(self._signatures, self.features, slots, strict=True)
+        return {signature: data for signature, f, slot in parts if (data := f.pack(slot))}
 
     def _unpack(self, packed: dict[int, bytes]) -> list[Slot]:
         slots = self._new_slots()
@@ -200,8 +204,8 @@ class Profile:
 
     def _read(self, state: State, at: Micros) -> dict[str, Any]:
         values: dict[str, Any] = {}
-        for feature, slot in zip(self.features, state.slots, strict=True):
-            values.update(zip((c.name for c in feature.columns), feature.value(slot, at), strict=True))
+        for names, feature, slot in zip(self._names, self.features, state.slots, strict=True):
+            values.update(zip(names, feature.value(slot, at), strict=True))
         return values
 
 

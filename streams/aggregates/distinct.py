@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streams.aggregates.base import BadDeclaration, Column, Slot, hash64, pack_bytes, texts_of, unpack_bytes, words
-from streams.aggregates.windows import Windowed
+from streams.aggregates.windows import Windowed, first_tile
 from streams.events import Event, Micros
 
 
@@ -71,7 +71,7 @@ class Distinct(Windowed):
                 self._keep(series, tile, tiles[tile], keep)
 
     def value(self, slot: Slot, at: Micros) -> tuple[Any, ...]:
-        return tuple(self._estimate(slot[self._series(w)], self._first(w, at)) for w in self._spans)
+        return tuple(self._estimate(slot[i], first_tile(window, tile, at)) for i, window, tile in self._reads)
 
     def _estimate(self, series: dict[int, list[int]], first: int) -> int:
         union = sorted({h for tile, hashes in series.items() if tile >= first for h in hashes})

@@ -31,7 +31,8 @@ class Windowed(Aggregate):
 
     of: Selector | None = None
     windows: tuple[str, ...] | list[str] = ()
-    _spans: tuple[Micros, ...] = field(init=False, repr=False, compare=False)
+    _reads: tuple[tuple[int, Micros, Micros], ...] = field(init=False, repr=False, compare=False)
+    """(index of its series, window, tile size), one a window."""
     _sizes: tuple[tuple[Micros, int], ...] = field(init=False, repr=False, compare=False)
     """(tile size, how many tiles behind the newest are kept), one a series."""
 
@@ -49,19 +50,18 @@ class Windowed(Aggregate):
                 )
             tiles = 0 if size == EVER else span // size + -(-EARLY_READ // size)
             keep[size] = max(keep.get(size, 0), tiles)
-        object.__setattr__(self, "_spans", spans)
-        object.__setattr__(self, "_sizes", tuple(sorted(keep.items())))
+        sizes = sorted(keep)
+        object.__setattr__(self, "_sizes", tuple((size, keep[size]) for size in sizes))
+        object.__setattr__(self, "_reads", tuple((sizes.index(tile_of(s)), s, tile_of(s)) for s in spans))
 
     @property
     def bound(self) -> str:
         return f"{sum(n + 1 for _, n in self._sizes)} tiles"
 
-    def _series(self, window: Micros) -> int:
-        return [size for size, _ in self._sizes].index(tile_of(window))
 
-    def _first(self, window: Micros, at: Micros) -> int:
-        """Index of the first tile that a window read at `at` holds."""
-        return 0 if window == EVER else (at - window) // tile_of(window)
+def first_tile(window: Micros, tile: Micros, at: Micros) -> int:
+    """Index of the first tile that a window read at `at` holds."""
+    return 0 if window == EVER else (at - window) // tile
 
 
 Series = tuple["array[int]", "array[int]"]
@@ -112,9 +112,13 @@ class _Tiled(Windowed):
             for tile, amount in zip(tiles, sums, strict=True):
                 _add(series, tile, amount, keep)
 
-    def _sum(self, slot: Slot, window: Micros, at: Micros) -> int:
-        tiles, sums = slot[self._series(window)]
-        return sum(sums[bisect_left(tiles, self._first(window, at)) :])
+    def _sums(self, slot: Slot, at: Micros) -> list[int]:
+        """The sum of each window."""
+        out = []
+        for i, window, tile in self._reads:
+            tiles, sums = slot[i]
+            out.append(sum(sums[bisect_left(tiles, first_tile(window, tile, at)) :]))
+        return out
 
     def pack(self, slot: Slot) -> bytes:
         if not slot[0][0]:
@@ -142,7 +146,7 @@ class Count(_Tiled):
         return 1
 
     def value(self, slot: Slot, at: Micros) -> tuple[Any, ...]:
-        return tuple(self._sum(slot, w, at) for w in self._spans)
+        return tuple(self._sums(slot, at))
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,7 @@ class Sum(_Tiled):
         return None if event.value is None else round(event.value * UNIT)
 
     def value(self, slot: Slot, at: Micros) -> tuple[Any, ...]:
-        return tuple(self._sum(slot, w, at) / UNIT for w in self._spans)
+        return tuple(total / UNIT for total in self._sums(slot, at))
 
 
 @dataclass(frozen=True)
