@@ -55,9 +55,7 @@ def _mark() -> Iterator[str]:
     watchman = watch.start(mark)
     yield mark
     watch.sweep(mark)
-    assert watchman.stdin is not None
-    watchman.stdin.close()
-    watchman.wait()
+    watch.dismiss(watchman)
 
 
 @contextmanager

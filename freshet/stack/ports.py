@@ -22,9 +22,9 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
     return True
 
 
-def choose(preferred: int, taken: Collection[int] = (), host: str = "127.0.0.1") -> int:
-    """`preferred` when it is free and not in `taken`, else the next that is. Raises `NoFreePort`."""
-    for port in range(preferred, min(preferred + SEARCHED, 65_535) + 1):
-        if port not in taken and is_free(port, host):
+def choose(preferred: int, taken: Collection[int] = (), *, run: int = 1) -> int:
+    """The first port from `preferred` on that begins a run of `run` free ports, none in `taken`. Raises `NoFreePort`."""
+    for port in range(preferred, min(preferred + SEARCHED, 65_536 - run)):
+        if all(each not in taken and is_free(each) for each in range(port, port + run)):
             return port
-    raise NoFreePort(f"no free port on {host} from {preferred} to {preferred + SEARCHED}")
+    raise NoFreePort(f"no free port from {preferred} to {preferred + SEARCHED}")

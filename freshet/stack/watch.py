@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 import psutil
 
-MARK = "FRESHET_STACK"
+MARK, PART = "FRESHET_STACK", "FRESHET_PART"
+"""The variables that mark a process: which stack it belongs to, and which part of it."""
 GRACE_S = 4.0
 """Time between the polite signal and the final one."""
 
@@ -49,9 +50,26 @@ def _signal(process: psutil.Process, send: Callable[[psutil.Process], None]) -> 
         pass
 
 
+def memory_mb(mark: str) -> dict[str, float]:
+    """What each part of the stack `mark` holds in memory, with shared pages divided among those that share them (PSS)."""
+    totals: dict[str, float] = {}
+    for process in marked(mark):
+        try:
+            name, used = process.environ().get(PART, ""), process.memory_full_info()
+        except psutil.Error:
+            continue
+        totals[name] = round(totals.get(name, 0.0) + getattr(used, "pss", used.uss) / 2**20, 1)
+    return totals
+
+
 def start(mark: str) -> "subprocess.Popen[bytes]":
-    """Start the watchman of the stack `mark`. It sweeps when the calling process is gone, or closes the pipe `stdin`."""
+    """Start the watchman of the stack `mark`. It sweeps when the calling process is gone, however it went."""
     return subprocess.Popen([sys.executable, "-m", __name__, mark], stdin=subprocess.PIPE, start_new_session=True)
+
+
+def dismiss(watchman: "subprocess.Popen[bytes]") -> None:
+    """Let the watchman sweep once more, and go."""
+    watchman.communicate()
 
 
 if __name__ == "__main__":
