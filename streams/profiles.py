@@ -124,7 +124,8 @@ class Profile:
         return State(self._new_slots())
 
     def _new_slots(self) -> list[Slot]:
-        return [f.new() for f in self.features]
+        """None until an event reaches the feature: most tiles of an item are touched by one or two of them."""
+        return [None] * len(self.features)
 
     def _plan(self, kind: str) -> list[tuple[int, Aggregate, float | None]]:
         """Which features an event of this type reaches, with the least value each needs."""
@@ -141,7 +142,10 @@ class Profile:
     def _apply(self, slots: list[Slot], event: Event) -> None:
         for i, feature, least in self._plans.get(event.type) or self._plan(event.type):
             if least is None or (event.value is not None and event.value >= least):
-                feature.update(slots[i], event)
+                slot = slots[i]
+                if slot is None:
+                    slot = slots[i] = feature.new()
+                feature.update(slot, event)
 
     def update(self, state: State, event: Event) -> bool:
         """Count one event in. False if it is late: then nothing changed."""
@@ -159,7 +163,7 @@ class Profile:
 
     def _pack(self, slots: list[Slot]) -> dict[int, bytes]:
         parts = zip(self._signatures, self.features, slots, strict=True)
-        return {signature: data for signature, f, slot in parts if (data := f.pack(slot))}
+        return {signature: data for signature, f, slot in parts if slot is not None and (data := f.pack(slot))}
 
     def _unpack(self, packed: dict[int, bytes]) -> list[Slot]:
         slots = self._new_slots()
@@ -205,7 +209,7 @@ class Profile:
     def _read(self, state: State, at: Micros) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for names, feature, slot in zip(self._names, self.features, state.slots, strict=True):
-            values.update(zip(names, feature.value(slot, at), strict=True))
+            values.update(zip(names, feature.value(feature.new() if slot is None else slot, at), strict=True))
         return values
 
 
@@ -250,8 +254,11 @@ class TiledProfile(Profile):
             self._join(state.slots, state.tiles.pop(tile))
 
     def _join(self, slots: list[Slot], others: list[Slot]) -> None:
-        for feature, slot, other in zip(self.features, slots, others, strict=True):
-            feature.merge(slot, other)
+        for i, other in enumerate(others):
+            if other is not None:
+                if slots[i] is None:
+                    slots[i] = self.features[i].new()
+                self.features[i].merge(slots[i], other)
 
     def _body(self, state: State) -> Any:
         return [self._pack(state.slots), [[t, self._pack(state.tiles[t])] for t in sorted(state.tiles)]]
