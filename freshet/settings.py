@@ -60,44 +60,113 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid", validate_default=True)
 
-    home: Folder = Field(Path(".freshet"), description="Folder of everything that this deployment keeps on this machine.")
-    cache_dir: Folder = Field(Path("~/.cache/freshet"), description="Folder of downloads that many homes may share (Kafka's jars).")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much the processes write to their logs.")
+    home: Folder = Field(
+        Path(".freshet"), description="Folder of everything that this deployment keeps on this machine."
+    )
+    cache_dir: Folder = Field(
+        Path("~/.cache/freshet"), description="Folder of downloads that many homes may share (Kafka's jars)."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="How much the processes write to their logs."
+    )
 
-    kafka: str = Field("127.0.0.1:9192", description="Bootstrap servers of Kafka, `host:port`, comma-separated.", pattern=r"^[^:,\s]+:\d+(,[^:,\s]+:\d+)*$")
-    topic_prefix: str = Field("", description="Put before every topic name, so that several deployments can share a cluster.", pattern=r"^[A-Za-z0-9._-]{0,100}$")
-    partitions: int = Field(4, ge=1, le=1024, description="Partitions of each topic. More than this many workers cannot share the load.")
+    kafka: str = Field(
+        "127.0.0.1:9192",
+        description="Bootstrap servers of Kafka, `host:port`, comma-separated.",
+        pattern=r"^[^:,\s]+:\d+(,[^:,\s]+:\d+)*$",
+    )
+    topic_prefix: str = Field(
+        "",
+        description="Put before every topic name, so that several deployments can share a cluster.",
+        pattern=r"^[A-Za-z0-9._-]{0,100}$",
+    )
+    partitions: int = Field(
+        4, ge=1, le=1024, description="Partitions of each topic. More than this many workers cannot share the load."
+    )
     replication: int = Field(1, ge=1, le=16, description="Replication factor of each topic. Use 3 on a cluster.")
-    app_id: str = Field("freshet", description="Name of the stream application: its consumer groups and transactional ids begin with it.", pattern=r"^[A-Za-z0-9._-]{1,100}$")
-    instance: Annotated[str | None, BeforeValidator(_none_if_blank)] = Field(None, description="Name of this worker in its consumer group (static membership). A restart under the same name takes its partitions back at once.")
-    redis_url: str = Field("redis://127.0.0.1:6479/0", description="Redis of the online store.", pattern=r"^(redis|rediss|unix)://")
+    app_id: str = Field(
+        "freshet",
+        description="Name of the stream application: its consumer groups and transactional ids begin with it.",
+        pattern=r"^[A-Za-z0-9._-]{1,100}$",
+    )
+    instance: Annotated[str | None, BeforeValidator(_none_if_blank)] = Field(
+        None,
+        description="Name of this worker in its consumer group (static membership). A restart under the same name takes its partitions back at once.",
+    )
+    redis_url: str = Field(
+        "redis://127.0.0.1:6479/0", description="Redis of the online store.", pattern=r"^(redis|rediss|unix)://"
+    )
 
-    mlflow_uri: str = Field(default_factory=_sqlite_under_home("mlflow.db"), description="Tracking store and model registry of MLflow. Default: SQLite under `home`.")
-    feast_registry: str = Field(default_factory=_sqlite_under_home("feast.db"), description="Feast's registry, an SQLAlchemy URL. Default: SQLite under `home`.")
-    archive_dir: Folder = Field(default_factory=_under_home("archive"), description="Archive of the raw topics, Parquet. Default: under `home`.")
-    offline_dir: Folder = Field(default_factory=_under_home("offline"), description="Offline store that Feast reads, Parquet. Default: under `home`.")
-    bundle_cache_dir: Folder = Field(default_factory=_under_home("bundles"), description="Where serving unpacks bundles. Default: under `home`.")
-    reports_dir: Folder = Field(default_factory=_under_home("reports"), description="Where reports are written (drift, evaluation). Default: under `home`.")
+    mlflow_uri: str = Field(
+        default_factory=_sqlite_under_home("mlflow.db"),
+        description="Tracking store and model registry of MLflow. Default: SQLite under `home`.",
+    )
+    feast_registry: str = Field(
+        default_factory=_sqlite_under_home("feast.db"),
+        description="Feast's registry, an SQLAlchemy URL. Default: SQLite under `home`.",
+    )
+    archive_dir: Folder = Field(
+        default_factory=_under_home("archive"), description="Archive of the raw topics, Parquet. Default: under `home`."
+    )
+    offline_dir: Folder = Field(
+        default_factory=_under_home("offline"),
+        description="Offline store that Feast reads, Parquet. Default: under `home`.",
+    )
+    bundle_cache_dir: Folder = Field(
+        default_factory=_under_home("bundles"), description="Where serving unpacks bundles. Default: under `home`."
+    )
+    reports_dir: Folder = Field(
+        default_factory=_under_home("reports"),
+        description="Where reports are written (drift, evaluation). Default: under `home`.",
+    )
 
     ingest_host: str = Field("127.0.0.1", description="Address on which ingest listens.")
     ingest_port: Port = Field(8010, description="Port on which ingest listens.")
-    ingest_url: str = Field(default_factory=lambda data: f"http://{data['ingest_host']}:{data['ingest_port']}", description="Where clients reach ingest.", pattern=r"^https?://")
+    ingest_url: str = Field(
+        default_factory=lambda data: f"http://{data['ingest_host']}:{data['ingest_port']}",
+        description="Where clients reach ingest.",
+        pattern=r"^https?://",
+    )
     serve_host: str = Field("127.0.0.1", description="Address on which serving listens.")
     serve_port: Port = Field(3000, description="Port on which serving listens.")
-    serve_url: str = Field(default_factory=lambda data: f"http://{data['serve_host']}:{data['serve_port']}", description="Where clients reach serving and the console.", pattern=r"^https?://")
+    serve_url: str = Field(
+        default_factory=lambda data: f"http://{data['serve_host']}:{data['serve_port']}",
+        description="Where clients reach serving and the console.",
+        pattern=r"^https?://",
+    )
     worker_metrics_port: Port = Field(9464, description="Port of the worker's Prometheus metrics.")
-    sink_metrics_port: Port = Field(9465, description="Port of a sink's Prometheus metrics. Each sink process needs its own.")
+    sink_metrics_port: Port = Field(
+        9465, description="Port of a sink's Prometheus metrics. Each sink process needs its own."
+    )
 
-    commit_interval_ms: int = Field(150, ge=20, le=60_000, description="How often the worker commits a partition. Shorter is fresher and costs more CPU.")
-    dedup_window: int = Field(65_536, ge=DEDUP_STEP, description=f"Applied events, of a partition, whose ids are remembered to find duplicates. A multiple of {DEDUP_STEP}.")
-    future_tolerance_s: int = Field(60, ge=0, description="How far an event's own clock may run ahead of its arrival before it is refused.")
+    commit_interval_ms: int = Field(
+        150,
+        ge=20,
+        le=60_000,
+        description="How often the worker commits a partition. Shorter is fresher and costs more CPU.",
+    )
+    dedup_window: int = Field(
+        65_536,
+        ge=DEDUP_STEP,
+        description=f"Applied events, of a partition, whose ids are remembered to find duplicates. A multiple of {DEDUP_STEP}.",
+    )
+    future_tolerance_s: int = Field(
+        60, ge=0, description="How far an event's own clock may run ahead of its arrival before it is refused."
+    )
     max_event_bytes: int = Field(65_536, ge=1024, description="Largest event that ingest accepts.")
     max_batch_events: int = Field(10_000, ge=1, description="Most events that ingest accepts in one request.")
 
-    api_key: Annotated[SecretStr | None, BeforeValidator(_none_if_blank)] = Field(None, description="Key that clients must send in `X-Api-Key`. Unset: no key is asked for.")
-    bundle_key: SecretStr = Field(default_factory=_local_bundle_key, description=f"Key that signs bundles and checks their signature. Default: the file `{KEY_FILE}` under `home`, which `freshet up` makes.")
+    api_key: Annotated[SecretStr | None, BeforeValidator(_none_if_blank)] = Field(
+        None, description="Key that clients must send in `X-Api-Key`. Unset: no key is asked for."
+    )
+    bundle_key: SecretStr = Field(
+        default_factory=_local_bundle_key,
+        description=f"Key that signs bundles and checks their signature. Default: the file `{KEY_FILE}` under `home`, which `freshet up` makes.",
+    )
     model_name: str = Field("freshet", description="Name of the registered model in MLflow.", min_length=1)
-    candidates: int = Field(300, ge=1, le=10_000, description="Items that recall hands to ranking for one recommendation.")
+    candidates: int = Field(
+        300, ge=1, le=10_000, description="Items that recall hands to ranking for one recommendation."
+    )
 
     kafka_heap_mb: int = Field(512, ge=256, description="Java heap of the local stack's Kafka.")
 
@@ -119,7 +188,11 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The file lies in `home`, so `home` itself comes from an argument, the environment or the default only."""
         home = init_settings().get("home") or environ.get(f"{ENV_PREFIX}HOME") or cls.model_fields["home"].default
-        return init_settings, env_settings, DotEnvSettingsSource(settings_cls, env_file=Path(home).expanduser() / ENV_FILE)
+        return (
+            init_settings,
+            env_settings,
+            DotEnvSettingsSource(settings_cls, env_file=Path(home).expanduser() / ENV_FILE),
+        )
 
     def topic(self, name: str) -> str:
         """The name in Kafka of one of our topics, e.g. `events`."""
@@ -129,7 +202,9 @@ class Settings(BaseSettings):
         """The bytes of `bundle_key`. Raises `SettingsError` when there is none: an unsigned bundle is never made."""
         key = self.bundle_key.get_secret_value()
         if not key:
-            raise SettingsError(f"no bundle key: run `freshet up` once, which makes {self.home / KEY_FILE}, or set {ENV_PREFIX}BUNDLE_KEY")
+            raise SettingsError(
+                f"no bundle key: run `freshet up` once, which makes {self.home / KEY_FILE}, or set {ENV_PREFIX}BUNDLE_KEY"
+            )
         return key.encode()
 
     def as_env(self) -> dict[str, str]:
@@ -139,7 +214,10 @@ class Settings(BaseSettings):
     def plain(self) -> dict[str, str | None]:
         """Every setting by its name, as text, with secrets revealed. None where unset."""
         values = {name: getattr(self, name) for name in type(self).model_fields}
-        return {name: value.get_secret_value() if isinstance(value, SecretStr) else None if value is None else str(value) for name, value in values.items()}
+        return {
+            name: value.get_secret_value() if isinstance(value, SecretStr) else None if value is None else str(value)
+            for name, value in values.items()
+        }
 
 
 def variable(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What tests of every room share: one real Kafka and one real Redis for the session, and settings that point at them."""
+"""What tests of every room share: a real Kafka and a real Redis for the session, and settings that point at them."""
 
 import asyncio
 import os
@@ -99,9 +99,7 @@ def kafka(_mark: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafk
     """One broker for the session. Use `prefix` to keep tests apart."""
     folder = tmp_path_factory.mktemp("kafka")
     port = choose(_anywhere())
-    command = kafka_node.prepare(
-        folder, Settings().cache_dir, port=port, controller_port=choose(port + 1), heap_mb=512
-    )
+    command = kafka_node.prepare(folder, Settings().cache_dir, port=port, controller_port=choose(port + 1), heap_mb=512)
     with _serving(command, folder / "kafka.log", _mark, kafka_probe("127.0.0.1", port)) as process:
         yield Kafka(f"127.0.0.1:{port}", process)
 

@@ -25,7 +25,10 @@ app = typer.Typer(
 @app.callback()
 def options(
     home: Annotated[
-        Path | None, typer.Option(help="Folder of the stack and its data, instead of FRESHET_HOME (default: .freshet).", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Folder of the stack and its data, instead of FRESHET_HOME (default: .freshet).", show_default=False
+        ),
     ] = None,
 ) -> None:
     """Take the options that every command has."""
@@ -33,7 +36,13 @@ def options(
         os.environ["FRESHET_HOME"] = str(home)
 
 
-for panel, module in (("The stack", stack), ("Data", data), ("Models", models), ("Proof and watch", watching), ("Settings", settings)):
+for panel, module in (
+    ("The stack", stack),
+    ("Data", data),
+    ("Models", models),
+    ("Proof and watch", watching),
+    ("Settings", settings),
+):
     for command in module.COMMANDS:
         app.command(rich_help_panel=panel)(command)
 

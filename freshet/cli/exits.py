@@ -46,7 +46,14 @@ def explain(error: BaseException) -> Refusal | None:
         case Refusal():
             return error
         case ValidationError() if error.title == "Settings":
-            return Refusal(Exit.USAGE, "\n".join(_wrong_setting(detail["loc"], detail["msg"]) for detail in error.errors() if detail["type"] != "default_factory_not_called"))
+            return Refusal(
+                Exit.USAGE,
+                "\n".join(
+                    _wrong_setting(detail["loc"], detail["msg"])
+                    for detail in error.errors()
+                    if detail["type"] != "default_factory_not_called"
+                ),
+            )
         case SettingsError():
             return Refusal(Exit.USAGE, str(error))
         case AlreadyRuns():
@@ -67,5 +74,7 @@ def end(refusal: Refusal) -> None:
     """Say why, on standard error, and leave with the code."""
     from rich.console import Console
 
-    Console(stderr=True, highlight=False).print(str(refusal), style="red" if refusal.code != Exit.INTERRUPTED else None, markup=False, soft_wrap=True)
+    Console(stderr=True, highlight=False).print(
+        str(refusal), style="red" if refusal.code != Exit.INTERRUPTED else None, markup=False, soft_wrap=True
+    )
     sys.exit(refusal.code)

@@ -16,7 +16,9 @@ NOT_SETTINGS = frozenset({"FRESHET_STACK", "FRESHET_PART", "FRESHET_REQUIRE_BROW
 
 
 def settings(
-    markdown: Annotated[bool, typer.Option("--markdown", help="As the reference page docs/reference/settings.md.")] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="As the reference page docs/reference/settings.md.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The current values as JSON, without secrets.")] = False,
 ) -> None:
     """Every setting: its variable, its default, its value now, what it means.
@@ -57,8 +59,10 @@ def page() -> str:
     lines = [
         "# Settings",
         "",
-        "Made by `freshet settings --markdown`; a test compares the two. Each setting is an environment variable. A value comes from the first of:",
-        "the environment, the file `stack.env` that `freshet up` writes into the home folder, the default. `freshet settings` shows the values in use.",
+        "Made by `freshet settings --markdown`; a test compares the two.",
+        "",
+        "Each setting is an environment variable. A value comes from the first of: the environment; the file `stack.env`",
+        "that `freshet up` writes into the home folder; the default. `freshet settings` shows the values in use.",
         "",
         "| Variable | Default | Meaning |",
         "|---|---|---|",
@@ -85,16 +89,14 @@ def _shown(value: object) -> str | None:
 
 def _print(current: Settings) -> None:
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(box=None, pad_edge=False)
-    for heading in ("variable", "value now", "default", "meaning"):
-        table.add_column(heading, overflow="fold")
+    out = Console(highlight=False, soft_wrap=True)
     for name, field in Settings.model_fields.items():
-        value, default = _shown(getattr(current, name)) or "", _default(field)
-        differs = name in current.model_fields_set
-        table.add_row(f"[bold]{variable(name)}[/]", f"[green]{value}[/]" if differs else value, default, field.description)
-    Console().print(table)
+        value, default = _shown(getattr(current, name)) or "(unset)", _default(field)
+        given = name in current.model_fields_set
+        out.print(f"{variable(name)}=[bold {'green' if given else 'default'}]{value}[/]", end="")
+        out.print(f"  [dim](default {default})[/]" if given and default else "")
+        out.print(f"    [dim]{field.description}[/]")
 
 
 COMMANDS = (settings, env)

@@ -8,13 +8,19 @@ from freshet.cli.exits import Exit, Refusal
 
 Only = Annotated[
     list[str],
-    typer.Option("--only", metavar="PARTS", help="Only these parts, comma-separated: kafka, redis, setup, worker, sink-online, sink-archive, ingest, serve."),
+    typer.Option(
+        "--only",
+        metavar="PARTS",
+        help="Only these parts, comma-separated: kafka, redis, setup, worker, sink-online, sink-archive, ingest, serve.",
+    ),
 ]
 
 
 def up(
     only: Only = [],  # noqa: B006 - typer reads it and makes a list of its own
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when all parts are well, and leave them running.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return when all parts are well, and leave them running.")
+    ] = False,
     wait: Annotated[float, typer.Option(help="With --detach: give up after this many seconds.", min=1)] = 180.0,
 ) -> None:
     """Start the local stack: Kafka, Redis, the worker, the sinks, ingest and serving.
@@ -22,10 +28,14 @@ def up(
     Stays in the foreground, restarts what dies, and stops everything on Ctrl-C. Free ports are found; where everything
     listens is written to stack.env in the home folder, which the other commands read. Data of an earlier run is kept.
     """
+    from freshet.cli.settings import strangers
     from freshet.settings import Settings
     from freshet.stack import up as life
     from freshet.stack.home import AlreadyRuns
+    from freshet.stack.plan import chosen
 
+    for name in strangers():
+        typer.echo(f"warning: {name} is set, but is no setting: it is ignored", err=True)
     settings, names = Settings(), [name.strip() for word in only for name in word.split(",") if name.strip()]
     try:
         if detach:
@@ -37,9 +47,12 @@ def up(
         now = life.status(settings.home)
         typer.echo(f"A stack already runs in {settings.home}:", err=True)
         _show(now)
-        missing = set(names) - {part["name"] for part in now["parts"]}
+        missing = set(chosen(names)) - {part["name"] for part in now["parts"]}
         if missing:
-            raise Refusal(Exit.NO, f"it does not include {', '.join(sorted(missing))}: `freshet down` first, then up with all parts that you want") from None
+            raise Refusal(
+                Exit.NO,
+                f"it does not include {', '.join(sorted(missing))}: `freshet down` first, then up with all parts that you want",
+            ) from None
 
 
 def down() -> None:
@@ -51,7 +64,11 @@ def down() -> None:
     typer.echo(f"Stopped the stack in {home}." if life.down(home) else f"Nothing runs in {home}.", err=True)
 
 
-def status(as_json: Annotated[bool, typer.Option("--json", help="As JSON: address, process id, health and memory of each part.")] = False) -> None:
+def status(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="As JSON: address, process id, health and memory of each part.")
+    ] = False,
+) -> None:
     """Show each part of the running stack: its address, its process, how it does.
 
     Exit code 0 when every part is well, 1 when one is not, 3 when nothing runs.
@@ -84,7 +101,9 @@ def _show(now: dict[str, object]) -> None:
 
 
 def demo(
-    once: Annotated[bool, typer.Option("--once", help="Without a person: run the line, print what was measured, stop everything.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Without a person: run the line, print what was measured, stop everything.")
+    ] = False,
 ) -> None:
     """See it all: simulated people, a trained model, recommendations that change while you watch.
 

@@ -11,7 +11,13 @@ from rich.table import Table
 
 from freshet.stack.parts import Condition, Health
 
-COLOURS = {Health.HEALTHY: "green", Health.DONE: "green", Health.STARTING: "yellow", Health.RESTARTING: "red", Health.UNHEALTHY: "red"}
+COLOURS = {
+    Health.HEALTHY: "green",
+    Health.DONE: "green",
+    Health.STARTING: "yellow",
+    Health.RESTARTING: "red",
+    Health.UNHEALTHY: "red",
+}
 
 
 class Board(Protocol):
@@ -83,7 +89,14 @@ class LineBoard:
     def changed(self, condition: Condition) -> None:
         """Write the line."""
         about = condition.message or (condition.part.address if condition.health is Health.HEALTHY else "")
-        print(time.strftime("%H:%M:%S"), f"{condition.part.name:12}", f"{condition.health:10}", about, file=sys.stderr, flush=True)
+        print(
+            time.strftime("%H:%M:%S"),
+            f"{condition.part.name:12}",
+            f"{condition.health:10}",
+            about,
+            file=sys.stderr,
+            flush=True,
+        )
 
     def tick(self) -> None:
         """No news is no line."""

@@ -1,4 +1,7 @@
-"""The files by which a stack is known: its lock, its record `stack.json`, its settings `stack.env`, its key. One home, one stack."""
+"""The files by which a stack is known: its lock, its record `stack.json`, its settings `stack.env`, its key.
+
+One home, one stack.
+"""
 
 import fcntl
 import json
@@ -62,7 +65,8 @@ def write_env(settings: Settings) -> None:
     texts = settings.plain()
     names = sorted(settings.model_fields_set - {"home"})
     lines = [f"{variable(name)}={_quoted(text)}" for name in names if (text := texts[name]) is not None]
-    _write(settings.home / ENV_FILE, "# Written by `freshet up`, read by every command. An environment variable goes before it.\n" + "\n".join(lines) + "\n")
+    about = "# Written by `freshet up`, read by every command. An environment variable goes before it."
+    _write(settings.home / ENV_FILE, "\n".join([about, *lines, ""]))
 
 
 def ensure_key(home: Path) -> None:

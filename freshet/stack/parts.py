@@ -77,7 +77,7 @@ class Condition:
 
 
 def waves(parts: Iterable[Part]) -> list[list[Part]]:
-    """The parts in the order in which they may start: each wave needs only parts of earlier ones. Reversed, they stop."""
+    """The parts in the order in which they may start: each wave needs only earlier ones. Reversed, they stop."""
     left, done, result = list(parts), set[str](), list[list[Part]]()
     names = {part.name for part in left}
     while left:

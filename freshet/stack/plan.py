@@ -50,7 +50,9 @@ def place(settings: Settings, names: Collection[str]) -> Settings:
         changes["kafka"] = f"127.0.0.1:{port('kafka', _local('kafka', *_endpoint(settings.kafka)), run=2)}"
     if "redis" in names:
         url = urlsplit(settings.redis_url)
-        changes["redis_url"] = f"redis://127.0.0.1:{port('redis_url', _local('redis_url', url.hostname, url.port or 6379))}{url.path or '/0'}"
+        changes["redis_url"] = (
+            f"redis://127.0.0.1:{port('redis_url', _local('redis_url', url.hostname, url.port or 6379))}{url.path or '/0'}"
+        )
     for part in ("ingest", "serve"):
         if part in names:
             changes[f"{part}_port"] = port(f"{part}_port", getattr(settings, f"{part}_port"))
@@ -68,7 +70,9 @@ def parts(settings: Settings, names: Collection[str]) -> list[Part]:
     made = {
         "kafka": _kafka(settings),
         "redis": _redis(settings),
-        "setup": _part(settings, "setup", [sys.executable, "-m", "freshet.stack.setup"], needs=("kafka", "redis"), once=True),
+        "setup": _part(
+            settings, "setup", [sys.executable, "-m", "freshet.stack.setup"], needs=("kafka", "redis"), once=True
+        ),
         "worker": _part(
             settings,
             "worker",
@@ -81,7 +85,15 @@ def parts(settings: Settings, names: Collection[str]) -> list[Part]:
         "ingest": _part(
             settings,
             "ingest",
-            [_script("uvicorn"), "--factory", "streams.ingest:create_app", "--host", settings.ingest_host, "--port", str(settings.ingest_port)]
+            [
+                _script("uvicorn"),
+                "--factory",
+                "streams.ingest:create_app",
+                "--host",
+                settings.ingest_host,
+                "--port",
+                str(settings.ingest_port),
+            ]
             + ["--no-access-log", "--log-level", settings.log_level.lower()],
             address=settings.ingest_url,
             probe=probes.http("127.0.0.1", settings.ingest_port, "/healthz"),
@@ -89,7 +101,17 @@ def parts(settings: Settings, names: Collection[str]) -> list[Part]:
         "serve": _part(
             settings,
             "serve",
-            [_script("bentoml"), "serve", "bentos.service:Recommender", "--working-dir", str(ROOT), "--host", settings.serve_host, "--port", str(settings.serve_port)],
+            [
+                _script("bentoml"),
+                "serve",
+                "bentos.service:Recommender",
+                "--working-dir",
+                str(ROOT),
+                "--host",
+                settings.serve_host,
+                "--port",
+                str(settings.serve_port),
+            ],
             address=settings.serve_url,
             probe=probes.http("127.0.0.1", settings.serve_port, "/readyz"),
             env={"BENTOML_HOME": str(settings.home / "bentoml")},
@@ -102,7 +124,13 @@ def _kafka(settings: Settings) -> Part:
     host, port = _endpoint(settings.kafka)
 
     def command() -> list[str]:
-        return kafka.prepare(settings.home / "kafka", settings.cache_dir, port=port, controller_port=_controller_port(settings), heap_mb=settings.kafka_heap_mb)
+        return kafka.prepare(
+            settings.home / "kafka",
+            settings.cache_dir,
+            port=port,
+            controller_port=_controller_port(settings),
+            heap_mb=settings.kafka_heap_mb,
+        )
 
     return Part("kafka", command, _log(settings, "kafka"), address=settings.kafka, probe=probes.kafka(host, port))
 
@@ -110,17 +138,40 @@ def _kafka(settings: Settings) -> Part:
 def _redis(settings: Settings) -> Part:
     url = urlsplit(settings.redis_url)
     host, port = url.hostname or LOCAL[0], url.port or 6379
-    return Part("redis", lambda: redis.prepare(settings.home / "redis", port=port), _log(settings, "redis"), address=settings.redis_url, probe=probes.redis(host, port))
+    return Part(
+        "redis",
+        lambda: redis.prepare(settings.home / "redis", port=port),
+        _log(settings, "redis"),
+        address=settings.redis_url,
+        probe=probes.redis(host, port),
+    )
 
 
 def _sink(settings: Settings, which: str, metrics: int) -> Part:
-    return _part(settings, f"sink-{which}", [sys.executable, "-m", "streams.sinks", which], metrics=metrics, env={variable("sink_metrics_port"): str(metrics)})
+    return _part(
+        settings,
+        f"sink-{which}",
+        [sys.executable, "-m", "streams.sinks", which],
+        metrics=metrics,
+        env={variable("sink_metrics_port"): str(metrics)},
+    )
 
 
-def _part(settings: Settings, name: str, command: list[str], *, metrics: int | None = None, needs: tuple[str, ...] = ("setup",), **options: Any) -> Part:
+def _part(
+    settings: Settings,
+    name: str,
+    command: list[str],
+    *,
+    metrics: int | None = None,
+    needs: tuple[str, ...] = ("setup",),
+    **options: Any,
+) -> Part:
     """A part of our own. One that has nothing but metrics is asked for those."""
     if metrics is not None:
-        options |= {"address": f"http://127.0.0.1:{metrics}/metrics", "probe": probes.http("127.0.0.1", metrics, "/metrics")}
+        options |= {
+            "address": f"http://127.0.0.1:{metrics}/metrics",
+            "probe": probes.http("127.0.0.1", metrics, "/metrics"),
+        }
     return Part(name, lambda: command, _log(settings, name), needs=needs, **options)
 
 
@@ -144,7 +195,9 @@ def _controller_port(settings: Settings) -> int:
 
 def _local(field: str, host: str | None, port: int) -> int:
     if host not in LOCAL:
-        raise SettingsError(f"{variable(field)} is on {host}, not on this machine: leave that part out with --only, or unset it")
+        raise SettingsError(
+            f"{variable(field)} is on {host}, not on this machine: leave that part out with --only, or unset it"
+        )
     return port
 
 

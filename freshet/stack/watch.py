@@ -1,7 +1,7 @@
 """Leaves no process behind: every process of a stack carries its mark in the environment, and can be found by it.
 
-Process groups are not enough: BentoML's workers begin sessions of their own, and a parent that is killed orphans them.
-`sweep` ends all that carry a mark. Run as a program this module is the watchman of one stack: it waits for the end of its
+Process groups are not enough: BentoML's workers begin sessions of their own, and a killed parent orphans them. `sweep`
+ends all that carry a mark. Run as a program this module is the watchman of one stack: it waits for the end of its
 standard input, which comes when the owner of the stack is gone for whatever reason (also SIGKILL), and sweeps.
 """
 
@@ -23,7 +23,8 @@ def marked(mark: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.pid != os.getpid() and process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+            ours = process.pid != os.getpid() and process.environ().get(MARK) == mark
+            if ours and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         except psutil.Error:
             continue
@@ -51,7 +52,7 @@ def _signal(process: psutil.Process, send: Callable[[psutil.Process], None]) -> 
 
 
 def memory_mb(mark: str) -> dict[str, float]:
-    """What each part of the stack `mark` holds in memory, with shared pages divided among those that share them (PSS)."""
+    """MiB of each part of the stack `mark`. A page that several processes share is divided among them (PSS)."""
     totals: dict[str, float] = {}
     for process in marked(mark):
         try:
