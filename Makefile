@@ -1,6 +1,6 @@
 # Everything a person does with this checkout. `make help` lists it.
 
-PYTHON ?= $(firstword $(shell command -v python3.11 || command -v python3.12 || command -v python3))
+PYTHON ?= $(firstword $(shell command -v python3.11 || command -v python3))
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -14,7 +14,7 @@ help: ## This list
 setup: $(READY) ## Make .venv, install everything, fetch Kafka (once)
 
 $(READY): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12) and "Freshet needs Python 3.11 or 3.12, and $(PYTHON) is " + sys.version.split()[0] + ": make setup PYTHON=/path/to/python3.11")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Freshet needs Python 3.11, and $(PYTHON) is " + sys.version.split()[0] + ": make setup PYTHON=/path/to/python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
