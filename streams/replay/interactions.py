@@ -1,0 +1,157 @@
+"""Interactions: what a source file says that people did, as columns, and the one order in which it is replayed.
+
+Reading a format into this shape is left to its source (`movielens`, `amazon`, `table`); sending to `player`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Protocol
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from streams.catalogue import Item
+from streams.events import ID_MAX_BYTES, Micros
+
+Ints = NDArray[np.int64]
+
+
+class BadSource(ValueError):
+    """A file that is missing or is not what it was said to be. Its text says what was looked for."""
+
+
+@dataclass(frozen=True)
+class Ids:
+    """A column of ids: `names[codes[row]]` is the id of a row. Names are sorted as the file's ids compare; so are codes."""
+
+    codes: Ints
+    names: list[str]
+
+    @classmethod
+    def of(cls, column: pl.Series) -> "Ids":
+        """From a column of text or integers: integers compare as numbers."""
+        if column.null_count():
+            raise BadSource(f"column {column.name!r} has {column.null_count()} rows without a value")
+        if not column.dtype.is_integer():
+            column = column.cast(pl.String)
+        names = column.unique().sort()
+        return cls(names.search_sorted(column).to_numpy().astype(np.int64), names.cast(pl.String).to_list())
+
+    @classmethod
+    def constant(cls, name: str, rows: int) -> "Ids":
+        """The same in every row."""
+        return cls(np.zeros(rows, np.int64), [name])
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """One row an event, in any order. `times` are epoch microseconds; NaN in `values` means none."""
+
+    users: Ids
+    items: Ids
+    types: Ids
+    times: Ints
+    values: NDArray[np.float64] | None = None
+    sessions: list[str | None] | None = None
+    categories: list[tuple[str, ...]] | None = None
+    event_ids: list[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+
+class Source(Protocol):
+    """A set of files that can be replayed."""
+
+    name: str
+    prefix: str
+    """Event ids begin with it."""
+    repeats: bool
+    """Whether a user may do the same with an item again; then event ids hold the time as well."""
+
+    def fingerprint(self) -> str:
+        """Stable while the files and how they are read stay the same."""
+
+    def items(self) -> Iterable[Item]:
+        """The catalogue, as far as the files know it."""
+
+    def interactions(self) -> Interactions:
+        """All events. Raises `BadSource`."""
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The order of a replay: row numbers of the interactions, and a time for each that no other has."""
+
+    rows: Ints
+    times: Ints
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def between(self, start: Micros | None, end: Micros | None) -> "Timeline":
+        """The part with start <= time < end."""
+        first = 0 if start is None else int(np.searchsorted(self.times, start))
+        last = len(self) if end is None else int(np.searchsorted(self.times, end))
+        return Timeline(self.rows[first:last], self.times[first:last])
+
+    def shifted(self, by: Micros) -> "Timeline":
+        """All times later by so many microseconds."""
+        return Timeline(self.rows, self.times + by)
+
+    def with_duplicates(self, share: float, seed: int, within: int = 5_000) -> "Timeline":
+        """With a share of the events sent a second time, unchanged, at most `within` events after the first."""
+        if not 0 <= share <= 1:
+            raise ValueError(f"duplicates must be a share between 0 and 1, not {share}")
+        rng = np.random.default_rng(seed)
+        again = np.flatnonzero(rng.random(len(self)) < share)
+        places = np.concatenate([np.arange(len(self)), again + rng.integers(0, within, len(again))])
+        order = np.argsort(places, kind="stable")
+        which = np.concatenate([np.arange(len(self)), again])[order]
+        return Timeline(self.rows[which], self.times[which])
+
+
+def timeline(interactions: Interactions) -> Timeline:
+    """Order by (time, user, item, type) and make times unique.
+
+    An event moves to 1 us after the one before it where it would not be later: history then has one total order, and
+    "everything before" means the same to everyone who reads it.
+    """
+    i = interactions
+    rows = np.lexsort((i.types.codes, i.items.codes, i.users.codes, i.times))
+    step = np.arange(len(rows))
+    return Timeline(rows, np.maximum.accumulate(i.times[rows] - step) + step if len(rows) else i.times)
+
+
+def event_ids(interactions: Interactions, line: Timeline, prefix: str, repeats: bool) -> list[str]:
+    """A deterministic id for each event of the timeline, e.g. `ml-196-242`, so that sending one again is no new event.
+
+    Where `repeats`, ids hold type and original time too, and rows that agree even in that are numbered.
+    """
+    i = interactions
+    if i.event_ids is not None:
+        return [i.event_ids[row] for row in line.rows.tolist()]
+    users, items, types = i.users.names, i.items.names, i.types.names
+    keys = zip(i.users.codes[line.rows].tolist(), i.items.codes[line.rows].tolist(), strict=True)
+    if not repeats:
+        return [_short(f"{prefix}-{users[u]}-{items[t]}") for u, t in keys]
+    more = zip(i.types.codes[line.rows].tolist(), i.times[line.rows].tolist(), strict=True)
+    seen: dict[str, int] = {}
+    ids = []
+    last_at = None
+    for (u, t), (kind, at) in zip(keys, more, strict=True):
+        if at != last_at:
+            seen.clear()  # the line is in order of time: only rows of one instant can agree
+            last_at = at
+        name = f"{prefix}-{users[u]}-{items[t]}-{types[kind]}-{at}"
+        seen[name] = seen.get(name, 0) + 1
+        ids.append(_short(name if seen[name] == 1 else f"{name}-{seen[name]}"))
+    return ids
+
+
+def _short(name: str) -> str:
+    if len(name) <= ID_MAX_BYTES // 4 or len(name.encode()) <= ID_MAX_BYTES:
+        return name
+    return blake2b(name.encode(), digest_size=16).hexdigest()
