@@ -91,7 +91,8 @@ class Settings(BaseSettings):
     )
     instance: Annotated[str | None, BeforeValidator(_none_if_blank)] = Field(
         None,
-        description="Name of this worker in its consumer group (static membership). A restart under the same name takes its partitions back at once.",
+        description="Name of this worker in its consumer group (static membership). "
+        "A restart under the same name takes its partitions back at once.",
     )
     redis_url: str = Field(
         "redis://127.0.0.1:6479/0", description="Redis of the online store.", pattern=r"^(redis|rediss|unix)://"
@@ -148,7 +149,8 @@ class Settings(BaseSettings):
     dedup_window: int = Field(
         65_536,
         ge=DEDUP_STEP,
-        description=f"Applied events, of a partition, whose ids are remembered to find duplicates. A multiple of {DEDUP_STEP}.",
+        description="Applied events, of a partition, whose ids are remembered to find duplicates. "
+        f"A multiple of {DEDUP_STEP}.",
     )
     future_tolerance_s: int = Field(
         60, ge=0, description="How far an event's own clock may run ahead of its arrival before it is refused."
@@ -161,7 +163,8 @@ class Settings(BaseSettings):
     )
     bundle_key: SecretStr = Field(
         default_factory=_local_bundle_key,
-        description=f"Key that signs bundles and checks their signature. Default: the file `{KEY_FILE}` under `home`, which `freshet up` makes.",
+        description="Key that signs bundles and checks their signature. "
+        f"Default: the file `{KEY_FILE}` under `home`, which `freshet up` makes.",
     )
     model_name: str = Field("freshet", description="Name of the registered model in MLflow.", min_length=1)
     candidates: int = Field(
@@ -203,12 +206,13 @@ class Settings(BaseSettings):
         key = self.bundle_key.get_secret_value()
         if not key:
             raise SettingsError(
-                f"no bundle key: run `freshet up` once, which makes {self.home / KEY_FILE}, or set {ENV_PREFIX}BUNDLE_KEY"
+                f"no bundle key: run `freshet up` once, which makes {self.home / KEY_FILE}, "
+                f"or set {ENV_PREFIX}BUNDLE_KEY"
             )
         return key.encode()
 
     def as_env(self) -> dict[str, str]:
-        """Every setting as an environment variable, secrets too: what a child process needs to see the same settings."""
+        """Every setting as a variable, secrets too: what a child process needs to see the same settings."""
         return {variable(name): text for name, text in self.plain().items() if text is not None}
 
     def plain(self) -> dict[str, str | None]:

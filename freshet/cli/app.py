@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from freshet.cli import data, models, settings, stack, watching
+from freshet.cli import data, models, replay, settings, stack, watching
 from freshet.cli.exits import HELP, Exit, end, explain
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ def options(
         os.environ["FRESHET_HOME"] = str(home)
 
 
+app.add_typer(replay.app, name="replay", rich_help_panel="Data")
 for panel, module in (
     ("The stack", stack),
     ("Data", data),

@@ -5,7 +5,7 @@ from enum import IntEnum
 
 from pydantic import ValidationError
 
-from freshet.settings import SettingsError, variable
+from freshet.settings import variable
 
 
 class Exit(IntEnum):
@@ -23,8 +23,11 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
-HELP = """Exit codes: 0 done · 1 ran, and the answer is no (a check failed, drift found, a part not well) · \
-2 wrong option, setting or input · 3 a needed server does not answer (run `freshet up`) · 70 a fault of Freshet itself · 130 interrupted"""
+HELP = (
+    "Exit codes: 0 done · 1 ran, and the answer is no (a check failed, drift found, a part not well) · "
+    "2 wrong option, setting or input · 3 a needed server does not answer (run `freshet up`) · "
+    "70 a fault of Freshet itself · 130 interrupted"
+)
 
 
 class Refusal(Exception):
@@ -36,32 +39,25 @@ class Refusal(Exception):
         self.code = code
 
 
-def explain(error: BaseException) -> Refusal | None:
-    """The refusal that an error of another room stands for, or None for a fault of our own."""
-    from freshet.stack.home import AlreadyRuns
-    from freshet.stack.kafka import KafkaSetupError
-    from freshet.stack.up import NotWell
+OURS = ("freshet", "streams", "feature_repo", "training", "bentos", "monitoring")
 
+
+def explain(error: BaseException) -> Refusal | None:
+    """The refusal that an error stands for, or None for a fault of our own.
+
+    Our rooms raise errors of their own classes with a text for people: a `ValueError` for input that is wrong, anything
+    else for what did not work. An error that no room has named is a fault.
+    """
     match error:
         case Refusal():
             return error
-        case ValidationError() if error.title == "Settings":
-            return Refusal(
-                Exit.USAGE,
-                "\n".join(
-                    _wrong_setting(detail["loc"], detail["msg"])
-                    for detail in error.errors()
-                    if detail["type"] != "default_factory_not_called"
-                ),
-            )
-        case SettingsError():
-            return Refusal(Exit.USAGE, str(error))
-        case AlreadyRuns():
-            return Refusal(Exit.NO, str(error))
-        case NotWell() | KafkaSetupError():
-            return Refusal(Exit.NO, str(error))
         case KeyboardInterrupt():
             return Refusal(Exit.INTERRUPTED, "interrupted")
+        case ValidationError() if error.title == "Settings":
+            wrong = [each for each in error.errors() if each["type"] != "default_factory_not_called"]
+            return Refusal(Exit.USAGE, "\n".join(_wrong_setting(each["loc"], each["msg"]) for each in wrong))
+    if type(error).__module__.partition(".")[0] in OURS:
+        return Refusal(Exit.USAGE if isinstance(error, ValueError) else Exit.NO, str(error))
     return None
 
 

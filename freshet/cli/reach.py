@@ -18,7 +18,8 @@ def require(settings: Settings, *servers: str) -> None:
         except OSError as error:
             raise Refusal(
                 Exit.DOWN,
-                f"{server} does not answer at {address} ({error.strerror or error}): run `freshet up`, or set {variable(setting)} to where it runs",
+                f"{server} does not answer at {address} ({error.strerror or error}): "
+                f"run `freshet up`, or set {variable(setting)} to where it runs",
             ) from None
 
 

@@ -41,7 +41,10 @@ def settings(
 
 
 def env() -> None:
-    """Print export lines for a shell: eval "$(freshet env)" points other programs, e.g. feast, at the same stack. Shows secrets."""
+    """Print export lines for a shell. Shows secrets.
+
+    eval "$(freshet env)" points other programs, e.g. feast, at the same stack.
+    """
     for name, value in Settings().as_env().items():
         typer.echo(f"export {name}={shlex.quote(value)}")
 
@@ -61,8 +64,8 @@ def page() -> str:
         "",
         "Made by `freshet settings --markdown`; a test compares the two.",
         "",
-        "Each setting is an environment variable. A value comes from the first of: the environment; the file `stack.env`",
-        "that `freshet up` writes into the home folder; the default. `freshet settings` shows the values in use.",
+        "Each setting is an environment variable. A value comes from the first of: the environment; the file",
+        "`stack.env` that `freshet up` writes into the home folder; the default. `freshet settings` shows them all.",
         "",
         "| Variable | Default | Meaning |",
         "|---|---|---|",

@@ -11,7 +11,7 @@ Only = Annotated[
     typer.Option(
         "--only",
         metavar="PARTS",
-        help="Only these parts, comma-separated: kafka, redis, setup, worker, sink-online, sink-archive, ingest, serve.",
+        help="Only these, comma-separated: kafka, redis, setup, worker, sink-online, sink-archive, ingest, serve.",
     ),
 ]
 
@@ -51,7 +51,8 @@ def up(
         if missing:
             raise Refusal(
                 Exit.NO,
-                f"it does not include {', '.join(sorted(missing))}: `freshet down` first, then up with all parts that you want",
+                f"it does not include {', '.join(sorted(missing))}: "
+                "`freshet down` first, then up with all parts that you want",
             ) from None
 
 
@@ -107,8 +108,8 @@ def demo(
 ) -> None:
     """See it all: simulated people, a trained model, recommendations that change while you watch.
 
-    Leaves the stack running with its console open. With --once it checks each step instead, writes demo.json to the home
-    folder, stops everything, and its exit code is 0 only if every check held.
+    Leaves the stack running with its console open. With --once it checks each step instead, writes demo.json to the
+    home folder, stops everything, and its exit code is 0 only if every check held.
     """
     from freshet.demo import main
 

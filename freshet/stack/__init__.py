@@ -1,1 +1,4 @@
-"""The local stack: Kafka, Redis and our own processes on one machine, supervised, without Docker, root or system Java."""
+"""The local stack: Kafka, Redis and our own processes on one machine, supervised.
+
+No Docker, no root, no system Java.
+"""

@@ -23,7 +23,7 @@ class AlreadyRuns(RuntimeError):
 
 @contextmanager
 def held(home: Path) -> Iterator[None]:
-    """Hold `home`, so that no second stack runs in it. The system lets go of it when the process ends, however it ends."""
+    """Hold `home`, so that no second stack runs in it. The system lets go of it when the process ends, in any way."""
     home.mkdir(parents=True, exist_ok=True)
     with (home / LOCK).open("w") as lock:
         try:
@@ -61,7 +61,7 @@ def drop_record(home: Path) -> None:
 
 
 def write_env(settings: Settings) -> None:
-    """Write `stack.env`: whatever differs from the defaults, so that commands in another terminal see the same settings."""
+    """Write `stack.env`: what was given or found, so that commands in another terminal see the same settings."""
     texts = settings.plain()
     names = sorted(settings.model_fields_set - {"home"})
     lines = [f"{variable(name)}={_quoted(text)}" for name in names if (text := texts[name]) is not None]

@@ -15,7 +15,7 @@ VERSION = "4.3.0"
 BROKER = f"org.apache.kafka:kafka_2.13:{VERSION}"
 LOGGER = "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4"
 """What Kafka's own distribution adds: without it the broker is silent about every error. Of the log4j version that the
-broker brings, and resolved apart from it: together, the versions that log4j's own build prefers would win (kafka-clients 3.9)."""
+broker brings, and resolved apart: together, the versions that log4j's own build wants would win (kafka-clients 3.9)."""
 
 
 class KafkaSetupError(RuntimeError):
@@ -106,7 +106,7 @@ def _java(classpath: list[Path], logging: Path) -> list[str]:
 
 
 def _configuration(data: Path, port: int, controller_port: int) -> str:
-    """One node that is broker and controller. Sizes suit one machine: few partitions of Kafka's own topics, small buffers."""
+    """One node, broker and controller. Sizes suit one machine: few partitions of Kafka's own topics, small buffers."""
     return f"""\
 process.roles=broker,controller
 node.id=1

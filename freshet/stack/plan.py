@@ -1,4 +1,7 @@
-"""The parts of Freshet's local stack: what each runs, where it listens, what it needs. Running them is left to `supervisor`."""
+"""The parts of Freshet's local stack: what each runs, where it listens, what it needs.
+
+Running them is left to `supervisor`.
+"""
 
 import sys
 from collections.abc import Collection
@@ -50,9 +53,8 @@ def place(settings: Settings, names: Collection[str]) -> Settings:
         changes["kafka"] = f"127.0.0.1:{port('kafka', _local('kafka', *_endpoint(settings.kafka)), run=2)}"
     if "redis" in names:
         url = urlsplit(settings.redis_url)
-        changes["redis_url"] = (
-            f"redis://127.0.0.1:{port('redis_url', _local('redis_url', url.hostname, url.port or 6379))}{url.path or '/0'}"
-        )
+        found = port("redis_url", _local("redis_url", url.hostname, url.port or 6379))
+        changes["redis_url"] = f"redis://127.0.0.1:{found}{url.path or '/0'}"
     for part in ("ingest", "serve"):
         if part in names:
             changes[f"{part}_port"] = port(f"{part}_port", getattr(settings, f"{part}_port"))
@@ -85,39 +87,29 @@ def parts(settings: Settings, names: Collection[str]) -> list[Part]:
         "ingest": _part(
             settings,
             "ingest",
-            [
-                _script("uvicorn"),
-                "--factory",
-                "streams.ingest:create_app",
-                "--host",
-                settings.ingest_host,
-                "--port",
-                str(settings.ingest_port),
-            ]
-            + ["--no-access-log", "--log-level", settings.log_level.lower()],
+            [_script("uvicorn"), *_uvicorn(settings).split()],
             address=settings.ingest_url,
-            probe=probes.http("127.0.0.1", settings.ingest_port, "/healthz"),
+            probe=probes.http(_reachable(settings.ingest_host), settings.ingest_port, "/healthz"),
         ),
         "serve": _part(
             settings,
             "serve",
-            [
-                _script("bentoml"),
-                "serve",
-                "bentos.service:Recommender",
-                "--working-dir",
-                str(ROOT),
-                "--host",
-                settings.serve_host,
-                "--port",
-                str(settings.serve_port),
-            ],
+            [_script("bentoml"), *_bentoml(settings).split(), "--working-dir", str(ROOT)],
             address=settings.serve_url,
-            probe=probes.http("127.0.0.1", settings.serve_port, "/readyz"),
+            probe=probes.http(_reachable(settings.serve_host), settings.serve_port, "/readyz"),
             env={"BENTOML_HOME": str(settings.home / "bentoml")},
         ),
     }
     return [made[name] for name in names]
+
+
+def _uvicorn(settings: Settings) -> str:
+    where = f"--host {settings.ingest_host} --port {settings.ingest_port}"
+    return f"--factory streams.ingest:create_app {where} --no-access-log --log-level {settings.log_level.lower()}"
+
+
+def _bentoml(settings: Settings) -> str:
+    return f"serve bentos.service:Recommender --host {settings.serve_host} --port {settings.serve_port}"
 
 
 def _kafka(settings: Settings) -> Part:
@@ -163,7 +155,7 @@ def _part(
     command: list[str],
     *,
     metrics: int | None = None,
-    needs: tuple[str, ...] = ("setup",),
+    needs: tuple[str, ...] = ("kafka", "redis", "setup"),
     **options: Any,
 ) -> Part:
     """A part of our own. One that has nothing but metrics is asked for those."""

@@ -23,7 +23,7 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
 
 
 def choose(preferred: int, taken: Collection[int] = (), *, run: int = 1) -> int:
-    """The first port from `preferred` on that begins a run of `run` free ports, none in `taken`. Raises `NoFreePort`."""
+    """The first port from `preferred` on that begins `run` free ports, none in `taken`. Raises `NoFreePort`."""
     for port in range(preferred, min(preferred + SEARCHED, 65_536 - run)):
         if all(each not in taken and is_free(each) for each in range(port, port + run)):
             return port

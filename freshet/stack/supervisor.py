@@ -34,7 +34,7 @@ class Supervisor:
     """The parts of one stack. `run` returns when `stop` was called and everything has ended."""
 
     def __init__(self, parts: Sequence[Part], env: dict[str, str], listener: Listener) -> None:
-        """`env` is what every part gets beside its own variables; `listener` hears of every change, in the event loop."""
+        """`env` is what every part gets beside its own variables; `listener` hears of every change, in the loop."""
         self.conditions = {part.name: Condition(part) for part in parts}
         self._env, self._listener = env, listener
         self._processes: dict[str, asyncio.subprocess.Process] = {}

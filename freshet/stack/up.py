@@ -1,4 +1,7 @@
-"""The life of a stack: up in the foreground or the background, down, and what runs now. The commands of `freshet.cli` call these."""
+"""The life of a stack: up in the foreground or the background, down, and what runs now.
+
+The commands of `freshet.cli` call these.
+"""
 
 import asyncio
 import os

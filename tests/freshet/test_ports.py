@@ -48,7 +48,9 @@ def test_addresses_follow_the_ports(busy: int) -> None:
     assert placed.serve_url == f"http://127.0.0.1:{placed.serve_port}"
 
 
-def test_a_port_that_the_environment_insists_on_is_not_changed_silently(busy: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_that_the_environment_insists_on_is_not_changed_silently(
+    busy: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FRESHET_KAFKA", f"127.0.0.1:{busy}")
     with pytest.raises(SettingsError, match=f"FRESHET_KAFKA names port {busy}"):
         place(Settings(), ["kafka"])

@@ -33,7 +33,9 @@ def test_a_relative_home_becomes_absolute(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert Settings(home=Path("here")).home == tmp_path / "here"
 
 
-def test_argument_before_environment_before_file_before_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_argument_before_environment_before_file_before_default(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     assert Settings().partitions == 4
     write_env(Settings(partitions=5))
     assert Settings().partitions == 5
@@ -52,7 +54,9 @@ def test_the_file_keeps_secrets_to_its_owner_and_brings_back_any_text(tmp_path: 
 
 
 def test_environment_for_children_gives_the_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = Settings(partitions=3, api_key=SecretStr("k"), instance="w1", redis_url="redis://127.0.0.1:1/2", serve_port=4000)
+    made = Settings(
+        partitions=3, api_key=SecretStr("k"), instance="w1", redis_url="redis://127.0.0.1:1/2", serve_port=4000
+    )
     for name, value in made.as_env().items():
         monkeypatch.setenv(name, value)
     assert Settings().plain() == made.plain()
@@ -64,14 +68,24 @@ def test_secrets_are_not_shown() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("dedup_window", 5000), ("dedup_window", 0), ("kafka", "no-port"), ("redis_url", "http://x"), ("partitions", 0), ("serve_port", 70_000), ("log_level", "LOUD")],
+    [
+        ("dedup_window", 5000),
+        ("dedup_window", 0),
+        ("kafka", "no-port"),
+        ("redis_url", "http://x"),
+        ("partitions", 0),
+        ("serve_port", 70_000),
+        ("log_level", "LOUD"),
+    ],
 )
 def test_a_wrong_value_is_refused_by_name(field: str, value: object) -> None:
     with pytest.raises(ValidationError, match=field):
         Settings(**{field: value})
 
 
-def test_a_name_that_is_no_setting_is_refused_as_argument_and_reported_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_is_no_setting_is_refused_as_argument_and_reported_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with pytest.raises(ValidationError, match="partitons"):
         Settings(partitons=3)
     monkeypatch.setenv("FRESHET_PARTITONS", "3")
@@ -106,4 +120,6 @@ def test_every_setting_says_what_it_is_for() -> None:
 
 
 def test_the_reference_page_is_current() -> None:
-    assert (ROOT / "docs/reference/settings.md").read_text() == page(), "run: freshet settings --markdown > docs/reference/settings.md"
+    assert (ROOT / "docs/reference/settings.md").read_text() == page(), (
+        "run: freshet settings --markdown > docs/reference/settings.md"
+    )

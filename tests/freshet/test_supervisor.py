@@ -16,7 +16,9 @@ from freshet.stack.ports import choose
 from freshet.stack.supervisor import Supervisor
 
 SLEEP = "import time; time.sleep(600)"
-STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
+STUBBORN = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
+)
 PATIENCE_S = 30.0
 
 
@@ -114,7 +116,9 @@ async def test_needs_stop_after_those_that_need_them(tmp_path: Path) -> None:
     assert [name for name, health, _ in run.said if health is Health.STOPPED] == ["top", "base"]
 
 
-async def test_a_part_that_hangs_is_unhealthy_and_then_healthy_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_part_that_hangs_is_unhealthy_and_then_healthy_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("freshet.stack.supervisor.RUNNING_EVERY_S", 0.1)
     monkeypatch.setattr(probes, "PATIENCE_S", 0.3)
     port = choose(31_500)
