@@ -101,7 +101,7 @@ class AmazonReviews:
             table = table.select(self._sides(table))
         else:
             raise BadSource(
-                f"{self._path}: without a header there must be four columns (user, item, rating, time), not {table.width}"
+                f"{self._path}: without a header there must be user, item, rating and time, not {table.width} columns"
             )
         table.columns = ["user", "item", "stars", "time"]
         try:

@@ -39,13 +39,14 @@ def plain(path: Path) -> bytes:
         raise BadSource(f"{path} cannot be read: {error}") from None
 
 
-def text(path: Path) -> str:
-    """The text of a file: UTF-8, or Latin-1, which the older MovieLens releases use."""
+def lines(path: Path) -> list[str]:
+    """The lines of a text file that are not blank: UTF-8, or Latin-1, which the older MovieLens releases use."""
     data = plain(path)
     try:
-        return data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return data.decode("latin-1")
+        text = data.decode("latin-1")
+    return [line.rstrip("\r") for line in text.split("\n") if line.strip()]
 
 
 def with_the_rest(known: Mapping[str, Item], names: Iterable[str]) -> Iterator[Item]:

@@ -24,7 +24,7 @@ class BadSource(ValueError):
 
 @dataclass(frozen=True)
 class Ids:
-    """A column of ids: `names[codes[row]]` is the id of a row. Names are sorted as the file's ids compare; so are codes."""
+    """A column of ids: `names[codes[row]]` is the id of a row. Names are in the order of the ids."""
 
     codes: Ints
     names: list[str]

@@ -64,12 +64,13 @@ class MovieLens:
 
     @cached_property
     def _catalogue(self) -> dict[str, Item]:
-        lines = files.text(self._films).splitlines()
+        lines = files.lines(self._films)
         if self._films.suffix == ".csv":
             return {row["movieId"]: _item(row["movieId"], row["title"], row["genres"]) for row in csv.DictReader(lines)}
         if self._films.suffix == ".dat":
-            return {(parts := line.split("::"))[0]: _item(*parts) for line in lines}
-        genres = [line.split("|")[0] for line in files.text(self._films.with_name("u.genre")).splitlines() if line]
+            split = (line.split("::") for line in lines)
+            return {item_id: _item(item_id, title, genres) for item_id, title, genres in split}
+        genres = [line.split("|")[0] for line in files.lines(self._films.with_name("u.genre"))]
         return {(parts := line.split("|"))[0]: _item_of_100k(parts, genres) for line in lines}
 
 

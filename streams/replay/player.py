@@ -1,9 +1,10 @@
-"""The player: sends a source's catalogue and events to Kafka, in order, at a chosen speed, and goes on where it stopped.
+"""The player: sends a source's items and events to Kafka, in order, at a chosen speed, and goes on where it stopped.
 
 Which events, in which order, at which times is decided in `interactions`; formats are read by the sources.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -55,19 +56,19 @@ class _Line:
     items: dict[str, Item]
 
     def records(self, first: int, last: int) -> list[Record]:
-        """The records of places first to last - 1. Raises `BadSource` when a row makes an event that the fold would refuse."""
+        """The records of places first to last - 1. Raises `BadSource` where a row makes no event that a fold takes."""
         i, rows = self.interactions, self.line.rows[first:last]
         users = [i.users.names[c] for c in i.users.codes[rows].tolist()]
         items = [i.items.names[c] for c in i.items.codes[rows].tolist()]
         types = [i.types.names[c] for c in i.types.codes[rows].tolist()]
-        values: list[float | None] = (
-            [None] * len(rows) if i.values is None else [None if v != v else v for v in i.values[rows].tolist()]
-        )
+        given = [math.nan] * len(rows) if i.values is None else i.values[rows].tolist()
+        values = [None if math.isnan(value) else value for value in given]
         records = []
         for n, (row, at) in enumerate(zip(rows.tolist(), self.line.times[first:last].tolist(), strict=True)):
             known = self.items.get(items[n])
             event = Event(
-                event_id=self.ids[first + n], user_id=users[n], item_id=items[n], type=types[n], event_time=at, arrival=at, value=values[n],
+                event_id=self.ids[first + n], user_id=users[n], item_id=items[n], type=types[n],
+                event_time=at, arrival=at, value=values[n],
                 categories=(i.categories[row] if i.categories else ()) or (known.categories if known else ()),
                 session_id=i.sessions[row] if i.sessions else None,
             )  # fmt: skip
@@ -82,8 +83,9 @@ class _Line:
 
 
 def replay(
-    settings: Settings, source: Source, speed: float | None = None, start: Micros | None = None, end: Micros | None = None,
-    resume: bool = True, progress: Progress | None = None, *, duplicates: float = 0.0, seed: int = 0, rebase_to: Micros | None = None,
+    settings: Settings, source: Source, speed: float | None = None, start: Micros | None = None,
+    end: Micros | None = None, resume: bool = True, progress: Progress | None = None, *,
+    duplicates: float = 0.0, seed: int = 0, rebase_to: Micros | None = None,
 ) -> ReplayReport:  # fmt: skip
     """`play`, for callers without an event loop."""
     return asyncio.run(
@@ -94,14 +96,15 @@ def replay(
 
 
 async def play(
-    settings: Settings, source: Source, speed: float | None = None, start: Micros | None = None, end: Micros | None = None,
-    resume: bool = True, progress: Progress | None = None, *, duplicates: float = 0.0, seed: int = 0, rebase_to: Micros | None = None,
+    settings: Settings, source: Source, speed: float | None = None, start: Micros | None = None,
+    end: Micros | None = None, resume: bool = True, progress: Progress | None = None, *,
+    duplicates: float = 0.0, seed: int = 0, rebase_to: Micros | None = None,
 ) -> ReplayReport:  # fmt: skip
     """Send a source's items, then its events with start <= event time < end (in the source's own times).
 
-    `speed` is how many seconds of history pass in one second; None: as fast as Kafka takes them. `duplicates` is the share
-    of events sent twice, chosen by `seed`. `rebase_to` moves all times so that the last event is at that instant. With
-    `resume`, a replay that was stopped goes on, and one that was finished sends nothing.
+    `speed` is how many seconds of history pass in one second; None: as fast as Kafka takes them. `duplicates` is the
+    share of events sent twice, chosen by `seed`. `rebase_to` moves all times so that the last event is at that instant.
+    With `resume`, a replay that was stopped goes on, and one that was finished sends nothing.
     Raises `BadSource`, `PublishError`.
     """
     began = time.monotonic()
@@ -170,6 +173,6 @@ async def _check_ledger(settings: Settings, entry: Entry, ledger: Ledger) -> Non
         await consumer.stop()
     if there < entry.sent:
         raise BadSource(
-            f"{ledger.path} says that {entry.sent} records were sent, but the topic {settings.topic(EVENTS)!r} has only had {there}: "
-            "was Kafka emptied since? Replay without resuming to begin again"
+            f"{ledger.path} says that {entry.sent} records were sent, but topic {settings.topic(EVENTS)!r} has only "
+            f"had {there}: was Kafka emptied since? Replay without resuming to begin again"
         )

@@ -17,7 +17,9 @@ UNITS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 
 
 class Table:
-    """A CSV or Parquet file. `columns` maps event fields to column names; a field that it does not name is looked for by its own name.
+    """A CSV or Parquet file.
+
+    `columns` maps event fields to column names; a field that it does not name is looked for by its own name.
 
     Numeric times are in `time_unit` ("s", "ms" or "us"), text is RFC 3339 (UTC where it names no zone). Rows without a
     type column are of `event_type`. Categories within a cell are separated by `|`. `items` is a catalogue file as
