@@ -276,16 +276,31 @@ class TiledProfile(Profile):
         """Every column as of a tile's end (microseconds): only events before it count."""
         return self._read_joined(self._open(data), tile // TILE, tile)
 
+    def stable_until(self, data: bytes | State | None, tile: Micros) -> Micros:
+        """The end of the first tile after `tile` at which the values may differ with no new event; ages aside.
+
+        A matrix of all items recomputes a row only then, or when its state changed.
+        """
+        state = self._open(data)
+        joined = self._joined(state, tile // TILE)
+        opens = [(t + 1) * TILE for t in state.tiles if t >= tile // TILE]
+        parts = zip(self.features, joined.slots, strict=True)
+        change = min([*opens, *(f.stable_until(slot, tile) for f, slot in parts if slot is not None)], default=EVER)
+        return -(-change // TILE) * TILE
+
     def live_values(self, data: bytes | State | None, at: Micros) -> dict[str, Any]:
         """Every column at an instant, the open tile included: for trending only, never for training."""
         return self._read_joined(self._open(data), EVER, at)
 
     def _read_joined(self, state: State, before: int, at: Micros) -> dict[str, Any]:
-        """Read the base joined with the tiles below index `before`."""
+        return self._read(self._joined(state, before), at)
+
+    def _joined(self, state: State, before: int) -> State:
+        """The base joined with the tiles below index `before`. Reading never changes a state: a join is a copy."""
         tiles = [slots for tile, slots in sorted(state.tiles.items()) if tile < before]
         if not tiles:
-            return self._read(state, at)
-        joined = State(self._unpack(self._pack(state.slots)))  # a copy: reading never changes a state
+            return state
+        joined = State(self._unpack(self._pack(state.slots)))
         for slots in tiles:
             self._join(joined.slots, slots)
-        return self._read(joined, at)
+        return joined

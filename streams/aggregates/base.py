@@ -146,6 +146,13 @@ class Aggregate(ABC):
     def value(self, slot: Slot, at: Micros) -> tuple[Any, ...]:
         """The values at an instant, one a column. Pure."""
 
+    ageing: ClassVar[bool] = False
+    """Whether the value is an age: between events it grows by the seconds that pass, up to its default."""
+
+    def stable_until(self, slot: Slot, at: Micros) -> Micros:
+        """The first instant after `at` at which time alone changes the value; ageing aside. `EVER` if none."""
+        return EVER
+
     @abstractmethod
     def pack(self, slot: Slot) -> bytes:
         """The slot's bytes; empty for a slot that is as new."""

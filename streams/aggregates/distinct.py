@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streams.aggregates.base import BadDeclaration, Column, Slot, hash64, pack_bytes, texts_of, unpack_bytes, words
-from streams.aggregates.windows import Windowed, first_tile
+from streams.aggregates.windows import Windowed, first_tile, leaves
 from streams.events import Event, Micros
 
 
@@ -78,6 +78,9 @@ class Distinct(Windowed):
         if len(union) < self.k:
             return len(union)
         return round((self.k - 1) * 2.0**64 / (union[self.k - 1] + 1))
+
+    def stable_until(self, slot: Slot, at: Micros) -> Micros:
+        return min(leaves(sorted(slot[i]), window, tile, at) for i, window, tile in self._reads)
 
     def pack(self, slot: Slot) -> bytes:
         if not slot[0]:

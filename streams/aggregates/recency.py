@@ -99,6 +99,7 @@ class Since(Aggregate):
     cap: str = "3650d"
 
     late_safe: ClassVar[str] = "yes"
+    ageing: ClassVar[bool] = True
     bound = "8 bytes"
 
     @property

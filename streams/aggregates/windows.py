@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from array import array
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,6 +65,12 @@ def first_tile(window: Micros, tile: Micros, at: Micros) -> int:
     return 0 if window == EVER else (at - window) // tile
 
 
+def leaves(tiles: Sequence[int], window: Micros, tile: Micros, at: Micros) -> Micros:
+    """When the oldest of these (sorted) tiles that a window read at `at` holds will have left it."""
+    i = bisect_left(tiles, first_tile(window, tile, at))
+    return EVER if window == EVER or i == len(tiles) else (tiles[i] + 1) * tile + window
+
+
 Series = tuple["array[int]", "array[int]"]
 """Sorted tile indices and what each tile holds."""
 
@@ -119,6 +126,9 @@ class _Tiled(Windowed):
             tiles, sums = slot[i]
             out.append(sum(sums[bisect_left(tiles, first_tile(window, tile, at)) :]))
         return out
+
+    def stable_until(self, slot: Slot, at: Micros) -> Micros:
+        return min(leaves(slot[i][0], window, tile, at) for i, window, tile in self._reads)
 
     def pack(self, slot: Slot) -> bytes:
         if not slot[0][0]:
@@ -204,6 +214,9 @@ class Mean(Windowed):
     def value(self, slot: Slot, at: Micros) -> tuple[Any, ...]:
         pairs = zip(self._total.value(slot[1], at), self._count.value(slot[0], at), strict=True)
         return tuple(total / count if count else self.default for total, count in pairs)
+
+    def stable_until(self, slot: Slot, at: Micros) -> Micros:
+        return self._count.stable_until(slot[0], at)
 
     def pack(self, slot: Slot) -> bytes:
         counts = self._count.pack(slot[0])

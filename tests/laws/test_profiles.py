@@ -144,3 +144,17 @@ def test_items_are_read_at_the_last_closed_tile() -> None:
 def test_enough_features_are_declared_for_the_ranker() -> None:
     assert len(user.columns) >= 12
     assert len(item.columns) >= 8
+
+
+@given(some=events(), later=st.integers(0, 40 * DAY // TILE))
+def test_values_stay_as_long_as_they_are_said_to(some: list[Event], later: int) -> None:
+    ages = {c.name for f in item.features if f.ageing for c in f.columns}
+    state = merged(some, [])
+    tile = max((e.event_time for e in some), default=START) // TILE * TILE + later * TILE
+    until = item.stable_until(state, tile)
+    assert until > tile
+
+    def values(at: int) -> dict[str, Any]:
+        return {k: v for k, v in item.values_at_tile(state, at).items() if k not in ages}
+
+    assert values(min(until, tile + 60 * DAY) - TILE) == values(tile)
