@@ -1,0 +1,194 @@
+"""The cascade: recall, rank, re-rank, explain. Pure computation; serving and evaluation run this same code.
+
+Where the user's values and the item matrix come from, and what is done with the answer, is left to `bentos.service`
+and `training.evaluation`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from bentos.inputs import Floats, History, Indices, ItemMatrix, candidate_rows
+from bentos.stages.explain import Because, because
+from bentos.stages.rank import Din, gap_bucket
+from bentos.stages.recall import SOURCES, Recall, candidates, trending
+from bentos.stages.rerank import Reranker, diversify
+
+HISTORY = 50
+"""Items of the history that ranking attends to."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One question. `user_values` are all columns of the user profile at `at`; defaults for a user never seen.
+
+    `exclude` are items that must not come; bought items never do. `repeat` allows items of the liked history.
+    `categories` restricts to items with at least one of them.
+    """
+
+    user_id: str
+    user_values: Mapping[str, Any]
+    items: ItemMatrix
+    k: int = 20
+    exclude: frozenset[str] = frozenset()
+    categories: frozenset[str] = frozenset()
+    repeat: bool = False
+
+
+@dataclass(frozen=True)
+class Pick:
+    """One item of an answer. `row` is its row in the item matrix; `sources` name it in recall."""
+
+    item_id: str
+    row: int
+    score: float
+    sources: tuple[str, ...]
+    because: Because
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The best `k` items, best first. `stages_ms`: recall, rank, rerank, total, in milliseconds."""
+
+    picks: list[Pick]
+    candidates: int
+    stages_ms: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What the stages after recall see of one question: m candidates, t history items.
+
+    `rows` int64 [m] in the matrix; `inputs` float32 [m, f]; `vectors` float32 [m, d] and `history` float32 [t, d]
+    are item vectors; `ages_s` float32 [t].
+    """
+
+    rows: Indices
+    sources: list[tuple[str, ...]]
+    inputs: Floats
+    vectors: Floats
+    history: Floats
+    ages_s: Floats
+    liked: History
+
+
+def allowed(ask: Ask) -> npt.NDArray[np.bool_]:
+    """Which rows of the matrix may be recommended at all. bool [n]."""
+    items, values = ask.items, ask.user_values
+    out = np.ones(len(items), dtype=bool)
+    if ask.categories:
+        columns = [j for j, c in enumerate(items.category_names) if c in ask.categories]
+        out &= items.categories[:, columns].any(1) if columns else False
+    barred = {*ask.exclude, *values["bought"], *(() if ask.repeat else values["history"])}
+    out[[row for i in barred if (row := items.index.get(i)) is not None]] = False
+    return out
+
+
+def popular(ask: Ask) -> list[Pick]:
+    """The baseline and the last fallback: what is liked lately, best first; ties by the matrix' order."""
+    score = np.where(allowed(ask), trending(ask.items), -np.inf)
+    order = np.argsort(-score, kind="stable")[: ask.k]
+    reason = Because("trending", None, 0.0)
+    return [
+        Pick(ask.items.ids[row], row, float(score[row]), ("trending",), reason)
+        for row in order.tolist()
+        if np.isfinite(score[row])
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class Cascade:
+    """The stages of one bundle.
+
+    `vectors`: float32 [bundle items, d] for ranking; `category_vectors` by name, float32 [d], so that an item without
+    one of its own (new since the training) gets the mean of its categories'.
+    """
+
+    recall: Recall
+    vectors: Floats
+    category_vectors: Mapping[str, Floats]
+    din: Din
+    reranker: Reranker
+    size: int = 300
+    diversity: float = 0.0
+
+    def item_vectors(self, items: ItemMatrix) -> Floats:
+        """A vector for every item of the matrix, float32 [n, d]."""
+        known = items.rows_of(self.recall.index)
+        by_name = np.zeros((len(items.category_names), self.vectors.shape[1]), dtype=np.float32)
+        for j, name in enumerate(items.category_names):
+            if name in self.category_vectors:
+                by_name[j] = self.category_vectors[name]
+        out: Floats = items.categories @ by_name / np.maximum(items.categories.sum(1, keepdims=True), 1.0)
+        out[known >= 0] = self.vectors[known[known >= 0]]
+        return out.astype(np.float32, copy=False)
+
+    def features(self, ask: Ask) -> Features:
+        """Recall, and the inputs of the stages after it."""
+        items, values = ask.items, ask.user_values
+        history = History.of(values, items)
+        scores = self.recall.scores(values, items, history)
+        rows, sources = candidates(scores, allowed(ask), self.size)
+        inputs = candidate_rows(values, items, history, rows, scores[rows])
+        liked = History(history.rows[:HISTORY], history.ages_s[:HISTORY])
+        vectors: Floats = items.derive(self, lambda: self.item_vectors(items))
+        return Features(rows, sources, inputs, vectors[rows], vectors[liked.rows], liked.ages_s, liked)
+
+    def rank(self, f: Features) -> tuple[Floats, Floats]:
+        """DIN's logits [m] and its attention [m, t]."""
+        if len(f.history):
+            history, ages, mask = f.history, f.ages_s, np.ones(len(f.history), dtype=bool)
+        else:  # one masked place: softmax needs something to look at
+            history, ages, mask = (
+                np.zeros((1, f.vectors.shape[1]), np.float32),
+                np.zeros(1, np.float32),
+                np.zeros(1, bool),
+            )
+        with torch.inference_mode():
+            logits, attention = self.din(
+                torch.from_numpy(f.inputs)[None],
+                torch.from_numpy(history)[None],
+                gap_bucket(torch.from_numpy(ages))[None],
+                torch.from_numpy(mask)[None],
+                torch.from_numpy(f.vectors)[None],
+            )
+        return logits[0].numpy(), attention[0].numpy()
+
+    def recommend(self, ask: Ask) -> Answer:
+        """Answer one question. Deterministic: equal scores keep the order in which recall named them."""
+        start = perf_counter()
+        f = self.features(ask)
+        recalled = perf_counter()
+        if len(f.rows) == 0:
+            return Answer([], 0, _stages(start, recalled, recalled))
+        logits, attention = self.rank(f)
+        ranked = perf_counter()
+        scores = self.reranker.scores(np.concatenate([f.inputs, logits[:, None]], 1))
+        order = diversify(scores, ask.items.categories[f.rows], ask.k, self.diversity)
+        picks = [
+            Pick(
+                ask.items.ids[row := int(f.rows[i])],
+                row,
+                float(scores[i]),
+                f.sources[i],
+                because(attention[i], f.liked, ask.items, row, f.sources[i], ask.user_values),
+            )
+            for i in order.tolist()
+        ]
+        return Answer(picks, len(f.rows), _stages(start, recalled, ranked))
+
+
+def _stages(start: float, recalled: float, ranked: float) -> dict[str, float]:
+    end = perf_counter()
+    spans = {"recall": recalled - start, "rank": ranked - recalled, "rerank": end - ranked, "total": end - start}
+    return {name: round(seconds * 1_000, 3) for name, seconds in spans.items()}
+
+
+RERANK_INPUTS = "din"
+"""Name of the column that re-ranking sees beside ranking's inputs: ranking's own logit."""
+__all__ = ["SOURCES", "Answer", "Ask", "Cascade", "Features", "Pick", "allowed", "popular"]

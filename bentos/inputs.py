@@ -1,0 +1,206 @@
+"""What the models see: the values of all items at one closed tile, and one row of numbers per candidate.
+
+`ItemTable` follows item states and gives an `ItemMatrix` for a tile: serving feeds it from the topic, training from the
+offline store, so both see the same numbers. `candidate_rows` joins user values, item values and recall scores. Where
+the states come from is left to `bentos.live` and `training.datasets`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from feature_repo.features import item as item_profile
+from feature_repo.features import user as user_profile
+from streams.aggregates import EVER, SECOND
+from streams.events import Micros
+
+Floats = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.int64]
+
+USER_COLUMNS = tuple(c.name for c in user_profile.columns if c.dtype in ("int64", "float64"))
+ITEM_COLUMNS = tuple(c.name for c in item_profile.columns if c.dtype in ("int64", "float64"))
+_ITEM_INTEGER = frozenset(c.name for c in item_profile.columns if c.dtype == "int64")
+_ITEM_DEFAULTS = np.array([c.default for c in item_profile.columns if c.name in ITEM_COLUMNS], dtype=np.float64)
+_CAPS = {c.name: c.default for f in item_profile.features if f.ageing for c in f.columns}
+
+
+@dataclass(frozen=True, eq=False)
+class ItemMatrix:
+    """Every known item at one closed tile. Rows are items, in the order of `ids`; nothing here changes.
+
+    `values`: float64 [n, len(ITEM_COLUMNS)]; `categories`: float32 [n, len(category_names)], 1 where the item has it.
+    """
+
+    tile: Micros
+    ids: tuple[str, ...]
+    index: Mapping[str, int]
+    values: npt.NDArray[np.float64]
+    category_names: tuple[str, ...]
+    categories: Floats
+    kept: dict[int, tuple[object, Any]] = field(default_factory=dict, repr=False)
+    """What others derive from the list of items alone; the next tile's matrix shares it while the list is the same."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def column(self, name: str) -> npt.NDArray[np.float64]:
+        """One column of all items, float64 [n]."""
+        values: npt.NDArray[np.float64] = self.values[:, ITEM_COLUMNS.index(name)]
+        return values
+
+    def values_of(self, row: int) -> dict[str, int | float]:
+        """The values of one item by column name, integers as integers: what is logged and compared with training."""
+        pairs = zip(ITEM_COLUMNS, self.values[row].tolist(), strict=True)
+        return {name: int(x) if name in _ITEM_INTEGER else x for name, x in pairs}
+
+    def rows_of(self, index: Mapping[str, int]) -> Indices:
+        """For each item its row in another index (a bundle's), -1 where that does not know it. int64 [n]."""
+        rows: Indices = self.derive(index, lambda: np.array([index.get(i, -1) for i in self.ids], dtype=np.int64))
+        return rows
+
+    def derive(self, owner: object, make: Callable[[], Any]) -> Any:
+        """What `owner` derives from the list of items, made once for each list."""
+        known = self.kept.get(id(owner))
+        if known is None:
+            known = self.kept[id(owner)] = (owner, make())  # holding the owner keeps its id its own
+        return known[1]
+
+
+class ItemTable:
+    """Item states and descriptions as they come in; `at(tile)` reads them all, recomputing only what changed."""
+
+    def __init__(self) -> None:
+        self._index: dict[str, int] = {}
+        self._rows: list[bytes | None] = []
+        self._categories: list[tuple[str, ...]] = []
+        self._values = np.empty((0, len(ITEM_COLUMNS)))
+        self._born = np.empty((0, len(_CAPS)), dtype=np.int64)
+        self._until = np.empty(0, dtype=np.int64)
+        self._ageing = [ITEM_COLUMNS.index(name) for name in _CAPS]
+        self._caps = np.array([round(cap * SECOND) for cap in _CAPS.values()], dtype=np.int64)
+        self._matrix: ItemMatrix | None = None
+        self._described = False
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def _row(self, item_id: str) -> int:
+        row = self._index.get(item_id)
+        if row is None:
+            row = self._index[item_id] = len(self._rows)
+            self._rows.append(None)
+            self._categories.append(())
+            self._described = False
+            if row >= len(self._until):
+                self._grow(max(64, 2 * row))
+        return row
+
+    def _grow(self, size: int) -> None:
+        more = size - len(self._until)
+        self._values = np.concatenate([self._values, np.tile(_ITEM_DEFAULTS, (more, 1))])
+        self._born = np.concatenate([self._born, np.full((more, len(_CAPS)), -(1 << 62), dtype=np.int64)])
+        self._until = np.concatenate([self._until, np.full(more, EVER, dtype=np.int64)])
+
+    def put(self, item_id: str, state: bytes) -> None:
+        """The newest state of an item."""
+        row = self._row(item_id)
+        self._rows[row] = state
+        self._until[row] = 0
+
+    def describe(self, item_id: str, categories: Sequence[str]) -> None:
+        """What the catalogue says of an item."""
+        row = self._row(item_id)
+        if self._categories[row] != tuple(categories):
+            self._categories[row] = tuple(categories)
+            self._described = False
+
+    def rows(self) -> Iterable[tuple[str, bytes]]:
+        """Every state that was put, by item."""
+        return ((i, state) for i, row in self._index.items() if (state := self._rows[row]) is not None)
+
+    def at(self, tile: Micros) -> ItemMatrix:
+        """Every item as of a tile's end. Tiles must not go back: states are read forward."""
+        n = len(self._rows)
+        for row in np.flatnonzero(self._until[:n] <= tile).tolist():
+            state = self._rows[row]
+            read = item_profile.values_at_tile(state, tile)
+            self._values[row] = [read[name] for name in ITEM_COLUMNS]
+            ages = [round(read[name] * SECOND) for name in _CAPS]
+            self._born[row] = tile - np.array(ages, dtype=np.int64)
+            self._until[row] = item_profile.stable_until(state, tile)
+        values = self._values[:n].copy()
+        values[:, self._ageing] = np.minimum(tile - self._born[:n], self._caps) / SECOND
+        if self._matrix is None or not self._described:
+            names = tuple(sorted({c for of in self._categories for c in of}))
+            column = {c: j for j, c in enumerate(names)}
+            hot = np.zeros((n, len(names)), dtype=np.float32)
+            for row, of in enumerate(self._categories):
+                hot[row, [column[c] for c in of]] = 1.0
+            ids = tuple(self._index)
+            self._matrix = ItemMatrix(tile, ids, dict(self._index), values, names, hot)
+            self._described = True
+        else:
+            old = self._matrix
+            self._matrix = ItemMatrix(tile, old.ids, old.index, values, old.category_names, old.categories, old.kept)
+        return self._matrix
+
+
+@dataclass(frozen=True)
+class History:
+    """What the user liked lately, newest first: rows in the item matrix, ages in seconds. Unknown items are left out."""
+
+    rows: Indices
+    ages_s: Floats
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], items: ItemMatrix) -> "History":
+        """From the user's values `history` and `history_age_s`."""
+        pairs = zip(values["history"], values["history_age_s"], strict=True)
+        known = [(row, age) for i, age in pairs if (row := items.index.get(i)) is not None]
+        return cls(
+            np.array([row for row, _ in known], dtype=np.int64),
+            np.array([max(age, 0.0) for _, age in known], dtype=np.float32),
+        )
+
+
+def interest(values: Mapping[str, Any], items: ItemMatrix) -> Floats:
+    """The user's interest over the matrix's categories, scaled to length 1 (all 0 where there is none). float32 [c]."""
+    column = {c: j for j, c in enumerate(items.category_names)}
+    vector = np.zeros(len(column), dtype=np.float32)
+    for name, weight in zip(values["interest"], values["interest_weight"], strict=True):
+        if name in column:
+            vector[column[name]] = weight
+    length = float(np.linalg.norm(vector))
+    return vector / length if length > 0 else vector
+
+
+PAIR_COLUMNS = ("interest_match", "history_match", "in_history")
+"""How user and item fit by category and history; the recall scores of the bundle's sources follow them."""
+
+
+def candidate_rows(
+    values: Mapping[str, Any], items: ItemMatrix, history: History, rows: Indices, recall: Floats
+) -> Floats:
+    """One row a candidate: user values, item values, pair values, recall scores. float32 [m, f].
+
+    `rows`: int64 [m] in the matrix; `recall`: float32 [m, s]. Counts, sums and ages come as log(1 + x): their tails are
+    long, and a tree does not mind.
+    """
+    of_user = np.log1p(np.maximum([values[name] for name in USER_COLUMNS], 0.0))
+    of_items = np.log1p(np.maximum(items.values[rows], 0.0))
+    hot = items.categories[rows]
+    size = np.sqrt(np.maximum(hot.sum(1), 1.0))
+    liked = items.categories[history.rows[:5]].mean(0) if len(history.rows) else np.zeros(hot.shape[1], np.float32)
+    pairs = np.stack([hot @ interest(values, items) / size, hot @ liked / size, np.isin(rows, history.rows)], 1)
+    return np.concatenate(
+        [np.broadcast_to(of_user, (len(rows), len(of_user))), of_items, pairs, recall], 1, dtype=np.float32
+    )
+
+
+def input_names(sources: Sequence[str]) -> tuple[str, ...]:
+    """The names of the columns of `candidate_rows`, in their order."""
+    user = tuple(f"user__{name}" for name in USER_COLUMNS)
+    return user + tuple(f"item__{name}" for name in ITEM_COLUMNS) + PAIR_COLUMNS + tuple(sources)

@@ -1,0 +1,79 @@
+"""Re-ranking: a learned order over all that is known of the few best, then room for variety.
+
+RankNet and LambdaRank stand behind one interface; the bundle carries the one that won on validation. How they are
+fitted is left to `training.rerank`.
+"""
+
+from typing import Protocol
+
+import lightgbm
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bentos.inputs import Floats, Indices
+
+
+class Reranker(Protocol):
+    """Scores of candidates from their rows, float32 [m, f] -> float32 [m]; higher is better."""
+
+    def scores(self, rows: Floats) -> Floats: ...
+
+
+class RankNet(nn.Module):
+    """A small network whose pairs of scores were fitted to the order of the labels (Burges et al., ICML 2005)."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, inputs: int, hidden: int = 32) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(inputs))
+        self.register_buffer("scale", torch.ones(inputs))
+        self.layers = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Scores [...] of rows [..., inputs]."""
+        score: Tensor = self.layers((rows - self.mean) / self.scale).squeeze(-1)
+        return score
+
+    def scores(self, rows: Floats) -> Floats:
+        """See `Reranker`."""
+        with torch.inference_mode():
+            scored: Floats = self(torch.from_numpy(rows)).numpy()
+        return scored
+
+
+class LambdaRank:
+    """LightGBM's LambdaMART, on one thread: more only adds to the tail of the latency."""
+
+    def __init__(self, booster: lightgbm.Booster) -> None:
+        self.booster = booster
+
+    def scores(self, rows: Floats) -> Floats:
+        """See `Reranker`."""
+        return np.asarray(self.booster.predict(rows, num_threads=1), dtype=np.float32)
+
+
+def diversify(scores: Floats, categories: Floats, k: int, strength: float) -> Indices:
+    """Order of the best `k` by maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998). int64 [<= k].
+
+    `scores` [m]; `categories` [m, c] as 0 and 1. Each pick costs the others `strength` of the scores' spread times
+    their cosine with it; 0 leaves the order as it is. Only the best 3k take part. Ties: the earlier row.
+    """
+    order = np.argsort(-scores, kind="stable")
+    if strength <= 0.0 or len(order) <= 1:
+        return order[:k]
+    pool = order[: 3 * k]
+    spread = float(scores[pool].std()) or 1.0
+    unit = categories[pool] / np.sqrt(np.maximum(categories[pool].sum(1, keepdims=True), 1.0))
+    worth = scores[pool] / spread
+    nearest = np.zeros(len(pool), dtype=np.float32)
+    picked: list[int] = []
+    left = np.ones(len(pool), dtype=bool)
+    for _ in range(min(k, len(pool))):
+        best = int(np.argmax(np.where(left, worth - strength * nearest, -np.inf)))
+        picked.append(best)
+        left[best] = False
+        nearest = np.maximum(nearest, unit @ unit[best])
+    return pool[picked]
