@@ -39,7 +39,7 @@ _partition = lru_cache(maxsize=1 << 18)(partition_of)
 
 
 class Publisher:
-    """Writes to any topic of `settings`. Connects at the first use, and anew after a failure. Safe for concurrent use."""
+    """Writes to any topic of `settings`. Connects at the first use and after a failure. Safe for concurrent use."""
 
     def __init__(self, settings: Settings, ack_s: float = ACK_S) -> None:
         self._settings, self._ack_s = settings, ack_s

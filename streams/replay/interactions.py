@@ -3,7 +3,7 @@
 Reading a format into this shape is left to its source (`movielens`, `amazon`, `table`); sending to `player`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Protocol
@@ -57,6 +57,7 @@ class Interactions:
     sessions: list[str | None] | None = None
     categories: list[tuple[str, ...]] | None = None
     event_ids: list[str] | None = None
+    properties: Sequence[Mapping[str, int] | None] | None = None
 
     def __len__(self) -> int:
         return len(self.times)

@@ -71,6 +71,7 @@ class _Line:
                 event_time=at, arrival=at, value=values[n],
                 categories=(i.categories[row] if i.categories else ()) or (known.categories if known else ()),
                 session_id=i.sessions[row] if i.sessions else None,
+                properties=(i.properties[row] if i.properties else None) or {},
             )  # fmt: skip
             try:
                 events.check(event, 0)
