@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from bentos.inputs import Floats, History, Indices, ItemMatrix, candidate_rows
 from bentos.stages.explain import Because, because
-from bentos.stages.rank import Din, gap_bucket
-from bentos.stages.recall import SOURCES, Recall, candidates, trending
+from bentos.stages.rank import Din, rank
+from bentos.stages.recall import Recall, candidates, trending
 from bentos.stages.rerank import Reranker, diversify
 
 HISTORY = 50
@@ -139,26 +138,6 @@ class Cascade:
         vectors: Floats = items.derive(self, lambda: self.item_vectors(items))
         return Features(rows, sources, inputs, vectors[rows], vectors[liked.rows], liked.ages_s, liked)
 
-    def rank(self, f: Features) -> tuple[Floats, Floats]:
-        """DIN's logits [m] and its attention [m, t]."""
-        if len(f.history):
-            history, ages, mask = f.history, f.ages_s, np.ones(len(f.history), dtype=bool)
-        else:  # one masked place: softmax needs something to look at
-            history, ages, mask = (
-                np.zeros((1, f.vectors.shape[1]), np.float32),
-                np.zeros(1, np.float32),
-                np.zeros(1, bool),
-            )
-        with torch.inference_mode():
-            logits, attention = self.din(
-                torch.from_numpy(f.inputs)[None],
-                torch.from_numpy(history)[None],
-                gap_bucket(torch.from_numpy(ages))[None],
-                torch.from_numpy(mask)[None],
-                torch.from_numpy(f.vectors)[None],
-            )
-        return logits[0].numpy(), attention[0].numpy()
-
     def recommend(self, ask: Ask) -> Answer:
         """Answer one question. Deterministic: equal scores keep the order in which recall named them."""
         start = perf_counter()
@@ -166,7 +145,7 @@ class Cascade:
         recalled = perf_counter()
         if len(f.rows) == 0:
             return Answer([], 0, _stages(start, recalled, recalled))
-        logits, attention = self.rank(f)
+        logits, attention = rank(self.din, f.inputs, f.vectors, f.history, f.ages_s)
         ranked = perf_counter()
         scores = self.reranker.scores(np.concatenate([f.inputs, logits[:, None]], 1))
         order = diversify(scores, ask.items.categories[f.rows], ask.k, self.diversity)
@@ -187,8 +166,3 @@ def _stages(start: float, recalled: float, ranked: float) -> dict[str, float]:
     end = perf_counter()
     spans = {"recall": recalled - start, "rank": ranked - recalled, "rerank": end - ranked, "total": end - start}
     return {name: round(seconds * 1_000, 3) for name, seconds in spans.items()}
-
-
-RERANK_INPUTS = "din"
-"""Name of the column that re-ranking sees beside ranking's inputs: ranking's own logit."""
-__all__ = ["SOURCES", "Answer", "Ask", "Cascade", "Features", "Pick", "allowed", "popular"]

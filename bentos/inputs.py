@@ -150,7 +150,7 @@ class ItemTable:
 
 @dataclass(frozen=True)
 class History:
-    """What the user liked lately, newest first: rows in the item matrix, ages in seconds. Unknown items are left out."""
+    """What the user liked lately, newest first: rows of the item matrix, ages in s. Unknown items are left out."""
 
     rows: Indices
     ages_s: Floats

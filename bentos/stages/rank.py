@@ -5,8 +5,11 @@ The candidate attends to the history (Zhou et al., KDD 2018); the first layer of
 Losses and loops are left to `training.din`.
 """
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from bentos.inputs import Floats
 
 ATTENTION_UNITS = 32
 GAPS = 8
@@ -64,3 +67,23 @@ class Din(nn.Module):
         scaled = (rows - self.mean) / self.scale
         score: Tensor = self.head(torch.cat([scaled, c, pooled, pooled * c], -1)).squeeze(-1)
         return score, weights
+
+
+def rank(din: Din, inputs: Floats, vectors: Floats, history: Floats, ages_s: Floats) -> tuple[Floats, Floats]:
+    """Logits [m] and attention [m, t] for one question.
+
+    `inputs` float32 [m, f], `vectors` [m, d], `history` [t, d], `ages_s` [t]; without any history t is 1 and the
+    attention 0.
+    """
+    mask = np.ones(len(history), bool)
+    if len(history) == 0:  # softmax needs a place to look at, so there is one, masked
+        history, ages_s, mask = np.zeros((1, vectors.shape[1]), np.float32), np.zeros(1, np.float32), np.zeros(1, bool)
+    with torch.inference_mode():
+        logits, attention = din(
+            torch.from_numpy(inputs)[None],
+            torch.from_numpy(history)[None],
+            gap_bucket(torch.from_numpy(ages_s))[None],
+            torch.from_numpy(mask)[None],
+            torch.from_numpy(vectors)[None],
+        )
+    return logits[0].numpy(), attention[0].numpy()

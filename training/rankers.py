@@ -1,0 +1,204 @@
+"""Fits the stages after recall on lists of candidates: DIN, then RankNet and LambdaRank, of which the better one stays.
+
+A list is what recall would have served at one instant, with what was liked next as its positive. Negatives are the
+other candidates themselves, drawn evenly, so the models learn the order of what they will be shown: with negatives
+picked by a recall score, that score itself becomes a sign of a negative.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import lightgbm
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from bentos.cascade import Features
+from bentos.inputs import Floats
+from bentos.stages.rank import Din, gap_bucket, rank
+from bentos.stages.rerank import LambdaRank, RankNet, Reranker
+
+SEED = 7
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """One question's candidates and which of them were liked: labels float32 [m]."""
+
+    features: Features
+    labels: Floats
+
+    def sample(self, size: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+        """All positives and as many others, drawn evenly, as fit into `size`. int64 [<= size]."""
+        positive = np.flatnonzero(self.labels > 0)
+        negative = np.flatnonzero(self.labels <= 0)
+        take = min(len(negative), size - len(positive))
+        return np.concatenate([positive, rng.choice(negative, take, replace=False)]).astype(np.int64)
+
+
+def ndcg(labels: Floats, scores: Floats, k: int = 10) -> float:
+    """NDCG@k of one list, binary labels; equal scores keep the list's order."""
+    top = np.argsort(-scores, kind="stable")[:k]
+    discount = 1.0 / np.log2(np.arange(2, k + 2))
+    best = discount[: int(min(k, labels.sum()))].sum()
+    return float((labels[top] * discount[: len(top)]).sum() / best) if best else 0.0
+
+
+def standardise(module: Din | RankNet, rows: Floats) -> None:
+    """Set a network's input scaling from rows [n, f]."""
+    module.mean.copy_(torch.from_numpy(rows.mean(0)))
+    module.scale.copy_(torch.from_numpy(np.maximum(rows.std(0), 1e-3)))
+
+
+def _padded(history: Sequence[Floats], dim: int) -> tuple[torch.Tensor, torch.Tensor]:
+    longest = max(1, max(len(h) for h in history))
+    out, mask = np.zeros((len(history), longest, dim), np.float32), np.zeros((len(history), longest), bool)
+    for n, h in enumerate(history):
+        out[n, : len(h)], mask[n, : len(h)] = h, True
+    return torch.from_numpy(out), torch.from_numpy(mask)
+
+
+def _list_loss(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Softmax over the list against the positives' share (ListNet with binary labels)."""
+    target = labels / labels.sum(1, keepdim=True)
+    return -(target * torch.log_softmax(scores, 1)).sum(1).mean()
+
+
+def fit_din(
+    train: Sequence[Listing], *, epochs: int = 3, size: int = 40, batch: int = 64, learning_rate: float = 2e-3
+) -> Din:
+    """Fit DIN on lists that have a positive each."""
+    rng, dim = np.random.default_rng(SEED), train[0].features.vectors.shape[1]
+    torch.manual_seed(SEED)
+    din = Din(train[0].features.inputs.shape[1], dim)
+    standardise(din, np.concatenate([x.features.inputs[:50] for x in train]))
+    optimizer = torch.optim.AdamW(din.parameters(), lr=learning_rate, weight_decay=1e-4)
+    total = epochs * -(-len(train) // batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate * 2, total_steps=total)
+    for _ in range(epochs):
+        order = rng.permutation(len(train))
+        for begin in range(0, len(order), batch):
+            lists = [train[i] for i in order[begin : begin + batch]]
+            picks = [x.sample(size, rng) for x in lists]
+            short = min(len(p) for p in picks)
+            picks = [p[:short] for p in picks]
+            history, mask = _padded([x.features.history for x in lists], dim)
+            ages, _ = _padded([x.features.ages_s[:, None] for x in lists], 1)
+            scores, _ = din(
+                torch.from_numpy(np.stack([x.features.inputs[p] for x, p in zip(lists, picks, strict=True)])),
+                history,
+                gap_bucket(ages[:, :, 0]),
+                mask,
+                torch.from_numpy(np.stack([x.features.vectors[p] for x, p in zip(lists, picks, strict=True)])),
+            )
+            labels = torch.from_numpy(np.stack([x.labels[p] for x, p in zip(lists, picks, strict=True)]))
+            loss = _list_loss(scores, labels)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(din.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+    return din.eval()
+
+
+def fit_ranknet(
+    rows: Sequence[Floats], labels: Sequence[Floats], *, epochs: int = 6, learning_rate: float = 5e-3
+) -> RankNet:
+    """Fit RankNet: in each list every positive should score above every negative (logistic loss on the difference)."""
+    torch.manual_seed(SEED)
+    net = RankNet(rows[0].shape[1])
+    standardise(net, np.concatenate(rows))
+    optimizer = torch.optim.AdamW(net.parameters(), lr=learning_rate, weight_decay=1e-4)
+    order = np.random.default_rng(SEED)
+    for _ in range(epochs):
+        for begin in range(0, len(rows), 64):
+            losses = []
+            for i in order.integers(0, len(rows), min(64, len(rows) - begin)):
+                scores, positive = net(torch.from_numpy(rows[i])), torch.from_numpy(labels[i] > 0)
+                losses.append(nn.functional.softplus(scores[~positive][None, :] - scores[positive][:, None]).mean())
+            optimizer.zero_grad()
+            torch.stack(losses).mean().backward()
+            optimizer.step()
+    return net.eval()
+
+
+def fit_lambdarank(
+    rows: Sequence[Floats],
+    labels: Sequence[Floats],
+    names: Sequence[str],
+    held_rows: Sequence[Floats],
+    held: Sequence[Floats],
+) -> LambdaRank:
+    """Fit LambdaMART, stopped early on the held-out lists."""
+    train = lightgbm.Dataset(
+        np.concatenate(rows), np.concatenate(labels), group=[len(r) for r in rows], feature_name=list(names)
+    )
+    valid = lightgbm.Dataset(
+        np.concatenate(held_rows), np.concatenate(held), group=[len(r) for r in held_rows], reference=train
+    )
+    booster = lightgbm.train(
+        {
+            "objective": "lambdarank",
+            "metric": "ndcg",
+            "eval_at": [10],
+            "learning_rate": 0.05,
+            "num_leaves": 31,
+            "min_data_in_leaf": 50,
+            "feature_fraction": 0.7,
+            "lambdarank_truncation_level": 20,
+            "num_threads": 2,
+            "deterministic": True,
+            "seed": SEED,
+            "verbose": -1,
+        },
+        train,
+        300,
+        valid_sets=[valid],
+        callbacks=[lightgbm.early_stopping(30, verbose=False)],
+    )
+    return LambdaRank(booster)
+
+
+def with_din(din: Din, listing: Listing, picks: npt.NDArray[np.int64]) -> Floats:
+    """The inputs of re-ranking: ranking's, and its logit. float32 [len(picks), f + 1]."""
+    f = listing.features
+    logits, _ = rank(din, f.inputs[picks], f.vectors[picks], f.history, f.ages_s)
+    return np.concatenate([f.inputs[picks], logits[:, None]], 1)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The stages after recall; `validation` is NDCG@10 of each candidate on the held-out lists."""
+
+    din: Din
+    reranker: Reranker
+    validation: dict[str, float]
+
+
+def fit(train: Sequence[Listing], held: Sequence[Listing], names: Sequence[str], *, size: int = 60) -> Fitted:
+    """Fit all stages after recall. Raises `ValueError` when there are too few lists with a positive to learn from."""
+    train, held = [x for x in train if x.labels.any()], [x for x in held if x.labels.any()]
+    if len(train) < 50 or len(held) < 20:
+        raise ValueError(
+            f"{len(train)} training and {len(held)} validation lists have a liked item among their candidates; at least 50 "
+            "and 20 are needed: feed in more events (`freshet replay`, `freshet simulate`) and train again"
+        )
+    din = fit_din(train)
+    rng = np.random.default_rng(SEED)
+    picks = [x.sample(size, rng) for x in train]
+    rows = [with_din(din, x, p) for x, p in zip(train, picks, strict=True)]
+    labels = [x.labels[p] for x, p in zip(train, picks, strict=True)]
+    held_rows = [with_din(din, x, np.arange(len(x.labels))) for x in held]
+    held_labels = [x.labels for x in held]
+    choices: dict[str, Reranker] = {
+        "RankNet": fit_ranknet(rows, labels),
+        "LambdaRank": fit_lambdarank(rows, labels, [*names, "din"], held_rows, held_labels),
+    }
+    validation = {
+        name: float(np.mean([ndcg(y, model.scores(x)) for x, y in zip(held_rows, held_labels, strict=True)]))
+        for name, model in choices.items()
+    }
+    validation["DIN"] = float(np.mean([ndcg(y, x[:, -1]) for x, y in zip(held_rows, held_labels, strict=True)]))
+    best = max(choices, key=lambda name: validation[name])
+    return Fitted(din, choices[best], validation)
