@@ -4,7 +4,7 @@ Reading a format into this shape is left to its source (`movielens`, `amazon`, `
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Protocol
 
@@ -84,23 +84,31 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Timeline:
-    """The order of a replay: row numbers of the interactions, and a time for each that no other has."""
+    """The order of a replay: row numbers of the interactions, and a time for each that no other has.
+
+    `occurrence` counts rows that agree in everything else: 0 for the first of them.
+    """
 
     rows: Ints
     times: Ints
+    occurrence: Ints
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def pick(self, which: slice | Ints) -> "Timeline":
+        """Some places, in the given order."""
+        return Timeline(self.rows[which], self.times[which], self.occurrence[which])
 
     def between(self, start: Micros | None, end: Micros | None) -> "Timeline":
         """The part with start <= time < end."""
         first = 0 if start is None else int(np.searchsorted(self.times, start))
         last = len(self) if end is None else int(np.searchsorted(self.times, end))
-        return Timeline(self.rows[first:last], self.times[first:last])
+        return self.pick(slice(first, last))
 
     def shifted(self, by: Micros) -> "Timeline":
         """All times later by so many microseconds."""
-        return Timeline(self.rows, self.times + by)
+        return replace(self, times=self.times + by)
 
     def with_duplicates(self, share: float, seed: int, within: int = 5_000) -> "Timeline":
         """With a share of the events sent a second time, unchanged, at most `within` events after the first."""
@@ -109,9 +117,7 @@ class Timeline:
         rng = np.random.default_rng(seed)
         again = np.flatnonzero(rng.random(len(self)) < share)
         places = np.concatenate([np.arange(len(self)), again + rng.integers(0, within, len(again))])
-        order = np.argsort(places, kind="stable")
-        which = np.concatenate([np.arange(len(self)), again])[order]
-        return Timeline(self.rows[which], self.times[which])
+        return self.pick(np.concatenate([np.arange(len(self)), again])[np.argsort(places, kind="stable")])
 
 
 def timeline(interactions: Interactions) -> Timeline:
@@ -123,7 +129,14 @@ def timeline(interactions: Interactions) -> Timeline:
     i = interactions
     rows = np.lexsort((i.types.codes, i.items.codes, i.users.codes, i.times))
     step = np.arange(len(rows))
-    return Timeline(rows, np.maximum.accumulate(i.times[rows] - step) + step if len(rows) else i.times)
+    if not len(rows):
+        return Timeline(rows, i.times, step)
+    differs = np.ones(len(rows), bool)
+    differs[1:] = np.any(
+        [np.diff(c[rows]) != 0 for c in (i.times, i.users.codes, i.items.codes, i.types.codes)], axis=0
+    )
+    occurrence = step - np.maximum.accumulate(np.where(differs, step, 0))
+    return Timeline(rows, np.maximum.accumulate(i.times[rows] - step) + step, occurrence)
 
 
 def event_ids(interactions: Interactions, line: Timeline, prefix: str, repeats: bool) -> list[str]:
@@ -131,25 +144,17 @@ def event_ids(interactions: Interactions, line: Timeline, prefix: str, repeats: 
 
     Where `repeats`, ids hold type and original time too, and rows that agree even in that are numbered.
     """
-    i = interactions
+    i, rows = interactions, line.rows
     if i.event_ids is not None:
-        return [i.event_ids[row] for row in line.rows.tolist()]
-    users, items, types = i.users.names, i.items.names, i.types.names
-    keys = zip(i.users.codes[line.rows].tolist(), i.items.codes[line.rows].tolist(), strict=True)
+        return [i.event_ids[row] for row in rows.tolist()]
+    users = [i.users.names[c] for c in i.users.codes[rows].tolist()]
+    items = [i.items.names[c] for c in i.items.codes[rows].tolist()]
     if not repeats:
-        return [_short(f"{prefix}-{users[u]}-{items[t]}") for u, t in keys]
-    more = zip(i.types.codes[line.rows].tolist(), i.times[line.rows].tolist(), strict=True)
-    seen: dict[str, int] = {}
-    ids = []
-    last_at = None
-    for (u, t), (kind, at) in zip(keys, more, strict=True):
-        if at != last_at:
-            seen.clear()  # the line is in order of time: only rows of one instant can agree
-            last_at = at
-        name = f"{prefix}-{users[u]}-{items[t]}-{types[kind]}-{at}"
-        seen[name] = seen.get(name, 0) + 1
-        ids.append(_short(name if seen[name] == 1 else f"{name}-{seen[name]}"))
-    return ids
+        return [_short(f"{prefix}-{user}-{item}") for user, item in zip(users, items, strict=True)]
+    types = [i.types.names[c] for c in i.types.codes[rows].tolist()]
+    numbers = [f"-{n + 1}" if n else "" for n in line.occurrence.tolist()]
+    columns = zip(users, items, types, i.times[rows].tolist(), numbers, strict=True)
+    return [_short(f"{prefix}-{user}-{item}-{kind}-{at}{number}") for user, item, kind, at, number in columns]
 
 
 def _short(name: str) -> str:

@@ -43,13 +43,13 @@ class MovieLens:
         return self._catalogue.values()
 
     def interactions(self) -> Interactions:
-        data = files.plain(self._ratings)
-        if self._ratings.suffix == ".dat":
-            data = data.replace(b"::", b"\t")
+        data: Path | io.BytesIO = self._ratings
+        if self._ratings.suffix == ".dat":  # a separator of two characters is more than the reader takes
+            data = io.BytesIO(files.plain(self._ratings).replace(b"::", b"\t"))
         separator = "," if self._ratings.suffix == ".csv" else "\t"
         try:
             table = pl.read_csv(
-                io.BytesIO(data), separator=separator, has_header=separator == ",", new_columns=list(COLUMNS),
+                data, separator=separator, has_header=separator == ",", new_columns=list(COLUMNS),
                 schema_overrides=list(COLUMNS.values()),
             )  # fmt: skip
         except pl.exceptions.PolarsError as error:

@@ -52,22 +52,23 @@ class _Line:
 
     interactions: Interactions
     line: Timeline
-    ids: list[str]
+    source: Source
     items: dict[str, Item]
 
     def records(self, first: int, last: int) -> list[Record]:
         """The records of places first to last - 1. Raises `BadSource` where a row makes no event that a fold takes."""
-        i, rows = self.interactions, self.line.rows[first:last]
+        i, part = self.interactions, self.line.pick(slice(first, last))
+        rows, ids = part.rows, event_ids(i, part, self.source.prefix, self.source.repeats)
         users = [i.users.names[c] for c in i.users.codes[rows].tolist()]
         items = [i.items.names[c] for c in i.items.codes[rows].tolist()]
         types = [i.types.names[c] for c in i.types.codes[rows].tolist()]
         given = [math.nan] * len(rows) if i.values is None else i.values[rows].tolist()
         values = [None if math.isnan(value) else value for value in given]
         records = []
-        for n, (row, at) in enumerate(zip(rows.tolist(), self.line.times[first:last].tolist(), strict=True)):
+        for n, (row, at) in enumerate(zip(rows.tolist(), part.times.tolist(), strict=True)):
             known = self.items.get(items[n])
             event = Event(
-                event_id=self.ids[first + n], user_id=users[n], item_id=items[n], type=types[n],
+                event_id=ids[n], user_id=users[n], item_id=items[n], type=types[n],
                 event_time=at, arrival=at, value=values[n],
                 categories=(i.categories[row] if i.categories else ()) or (known.categories if known else ()),
                 session_id=i.sessions[row] if i.sessions else None,
@@ -127,13 +128,14 @@ async def play(
     already = entry.sent
     await _check_ledger(settings, entry, ledger)
     line = line.shifted(entry.shift_us)
-    made = _Line(interactions, line, event_ids(interactions, line, source.prefix, source.repeats), items)
+    made = _Line(interactions, line, source, items)
     if already < len(line):
         async with Publisher(settings) as publisher:
             await send_items(publisher, items.values(), progress)
+            started = time.monotonic()
             for first, end_of_chunk in _chunks(line, already, speed):
                 if speed is not None:
-                    await asyncio.sleep(_due(line, already, first, speed) - (time.monotonic() - began))
+                    await asyncio.sleep(_due(line, already, first, speed) - (time.monotonic() - started))
                 await publisher.send(EVENTS, made.records(first, end_of_chunk))
                 entry.sent = end_of_chunk
                 ledger.write(entry)
