@@ -22,6 +22,8 @@ Record = tuple[bytes, bytes]
 ACK_S = 8.0
 """A restarted broker acknowledges again after three to five seconds; a client should not wait much longer."""
 CONNECT_S = 5.0
+PING_S = 1.5
+"""Whoever asks for health waits two seconds for an answer."""
 STOP_S = 3.0
 """An idempotent producer never gives up on a record, so stopping one while the broker is away has to be cut short."""
 BATCH_BYTES = 512 * 1024
@@ -41,8 +43,8 @@ _partition = lru_cache(maxsize=1 << 18)(partition_of)
 class Publisher:
     """Writes to any topic of `settings`. Connects at the first use and after a failure. Safe for concurrent use."""
 
-    def __init__(self, settings: Settings, ack_s: float = ACK_S) -> None:
-        self._settings, self._ack_s = settings, ack_s
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._producer: AIOKafkaProducer | None = None
         self._connecting = asyncio.Lock()
 
@@ -61,16 +63,14 @@ class Publisher:
         producer = await self._connected()
         name = self._settings.topic(topic)
         try:
-            async with asyncio.timeout(self._ack_s):
+            async with asyncio.timeout(ACK_S):
                 partitions = len(await producer.partitions_for(name))
                 groups: dict[int, list[Record]] = {}
                 for record in records:
                     groups.setdefault(_partition(record[0], partitions), []).append(record)
                 await asyncio.gather(*(_send(producer, name, partition, group) for partition, group in groups.items()))
         except TimeoutError:
-            raise PublishError(
-                f"Kafka at {self._settings.kafka} has not acknowledged within {self._ack_s:.0f} s"
-            ) from None
+            raise PublishError(f"Kafka at {self._settings.kafka} has not acknowledged within {ACK_S:.0f} s") from None
         except KafkaError as error:
             await self._drop(producer)
             raise PublishError(f"Kafka at {self._settings.kafka} refused records of {name!r}: {error!r}") from error
@@ -79,7 +79,7 @@ class Publisher:
         """Ask the cluster for its metadata now. Raises `PublishError`."""
         producer = await self._connected()
         try:
-            async with asyncio.timeout(CONNECT_S):
+            async with asyncio.timeout(PING_S):
                 await producer.client.fetch_all_metadata()
         except (KafkaError, TimeoutError) as error:
             raise PublishError(f"Kafka at {self._settings.kafka} does not answer: {error!r}") from error
