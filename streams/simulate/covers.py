@@ -17,17 +17,18 @@ def cover_svg(title: str, categories: tuple[str, ...] = ()) -> str:
     )
     paper, ink, bright = f"hsl({hue} 32% 90%)", f"hsl({hue} 45% 22%)", f"hsl({(hue + 20 + dice[0] % 60) % 360} 62% 52%)"
     lines = _wrapped(title)
-    top = 62 - 11 * max(0, len(lines) - 2)
-    text = "".join(f'<tspan x="120" y="{top + 25 * n}">{escape(line)}</tspan>' for n, line in enumerate(lines))
+    # four and five lines are set smaller, so that they stay within the frame
+    size, top = (22, 62 - 11 * max(0, len(lines) - 2)) if len(lines) < 4 else (19, 46 - 8 * (len(lines) - 4))
+    text = "".join(f'<tspan x="120" y="{top + (size + 3) * n}">{escape(line)}</tspan>' for n, line in enumerate(lines))
     label = escape(" · ".join(categories[:2]).upper())
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
         f'aria-label="{escape(title)}">'
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="{paper}"/>'
-        f'<g fill="{bright}" stroke="{ink}" stroke-width="2">{_motif(dice)}</g>'
+        f'<g fill="{bright}" color="{bright}" stroke="{ink}" stroke-width="2">{_motif(dice)}</g>'
         f'<rect x="8" y="8" width="224" height="344" fill="none" stroke="{ink}" stroke-width="2"/>'
         f'<g font-family="Georgia, serif" text-anchor="middle" fill="{ink}">'
-        f'<text font-size="22" font-weight="bold">{text}</text>'
+        f'<text font-size="{size}" font-weight="bold">{text}</text>'
         f'<text x="120" y="338" font-size="10" letter-spacing="1.5">{label}</text></g></svg>'
     )
 
@@ -60,11 +61,11 @@ def _stroke(motif: str, k: int, n: int, dice: bytes) -> str:
     """The k-th of n parts of a drawing."""
     throw = dice[(4 + k) % len(dice)]
     if motif == "hills":
-        x = 30 + 180 * (k + 0.5) / n
-        return f'<path d="M{x - 60:.0f} 315 L{x:.0f} {170 + throw % 90} L{x + 60:.0f} 315 Z" fill-opacity=".75"/>'
+        x = 72 + 96 * k / (n - 1)
+        return f'<path d="M{x - 54:.0f} 315 L{x:.0f} {170 + throw % 90} L{x + 54:.0f} 315 Z" fill-opacity=".75"/>'
     if motif == "waves":
         bend = f"M24 {170 + 24 * k} q24 {-(8 + throw % 24)} 48 0 t48 0 t48 0 t48 0"
-        return f'<path d="{bend}" fill="none" stroke-width="{3 + k}"/>'
+        return f'<path d="{bend}" fill="none" stroke="currentColor" stroke-width="{3 + k}"/>'
     if motif == "stripes":
         x, y, height = 34 + 172 * k // n, 150 + throw % 60, 90 + dice[3] % 40
         return f'<rect x="{x}" y="{y}" width="{120 // n}" height="{height}"/>'

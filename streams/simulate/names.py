@@ -55,8 +55,8 @@ WORDS: dict[str, tuple[str, str]] = {
 """Adjectives and nouns of each category."""
 CATEGORIES: tuple[str, ...] = tuple(WORDS)
 PATTERNS = (
-    "The {a} {n}", "{a} {n}s", "A {a} {n}", "The {n} of {p}", "{n} and {m}", "The {a} {n} of {p}", "Beyond the {n}",
-    "The {n}'s {m}", "Letters from a {a} {n}", "{p}: The {a} {n}",
+    "The {a} {n}", "{a} {ns}", "{A} {a} {n}", "The {n} of {p}", "{n} and {m}", "The {a} {n} of {p}", "Beyond the {n}",
+    "The {n}'s {m}", "Letters from {an} {a} {n}", "{p}: The {a} {n}",
 )  # fmt: skip
 PLACES = (
     "Ashford",
@@ -83,7 +83,17 @@ def titles(categories: list[int], rng: np.random.Generator) -> list[str]:
     for category in categories:
         adjectives, nouns = (words.split() for words in WORDS[CATEGORIES[category]])
         noun, other = rng.choice(nouns, 2, replace=False)
-        title = str(rng.choice(PATTERNS)).format(a=rng.choice(adjectives), n=noun, m=other, p=rng.choice(PLACES))
+        adjective = str(rng.choice(adjectives))
+        article = "an" if adjective[0] in "AEIOU" and adjective != "Useful" else "a"
+        title = str(rng.choice(PATTERNS)).format(
+            a=adjective, an=article, A=article.title(), n=noun, ns=_plural(str(noun)), m=other, p=rng.choice(PLACES)
+        )
         taken[title] = taken.get(title, 0) + 1
         named.append(title if taken[title] == 1 else f"{title}, Volume {taken[title]}")
     return named
+
+
+def _plural(noun: str) -> str:
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        return noun[:-1] + "ies"
+    return noun + ("es" if noun.endswith(("s", "x", "z", "ch", "sh")) else "s")
