@@ -4,6 +4,7 @@ Run `uvicorn --factory streams.ingest:create_app`. What is taken and what is ref
 writing is done by `streams.publisher`; here is only HTTP: limits, the key, status codes, metrics, the OpenAPI page.
 """
 
+import asyncio
 import hmac
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,6 +25,8 @@ from streams.topics import EVENTS, ITEMS
 
 BODY_BYTES = 16 * 1024 * 1024
 """Ten thousand events of 1.6 kB. A body is held in memory while it is read, so it must have a bound."""
+CATALOGUE_S = 5.0
+"""After a start: a million items take longer, and then the client is told to come back."""
 RETRY_AFTER_S = 5
 """A broker that restarts is back after about this long."""
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -118,6 +121,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     async def events_in(body: bytes, content_type: str) -> Response:
         parts = door.elements(body, content_type, settings.max_batch_events)
+        if not items.ready.is_set():
+            await _until_ready(items)
         verdict = door.admit_events(
             parts, time.time_ns() // 1000, items.categories, settings.max_event_bytes, tolerance
         )
@@ -204,6 +209,15 @@ async def _body(request: Request) -> bytes:
             raise too_large
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+async def _until_ready(items: Catalogue) -> None:
+    """An event that came in before the catalogue is known would go without its categories for ever."""
+    try:
+        async with asyncio.timeout(CATALOGUE_S):
+            await items.ready.wait()
+    except TimeoutError:
+        raise PublishError("the catalogue has not been read yet") from None
 
 
 def _answer(status: int, content: object) -> Response:

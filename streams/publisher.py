@@ -70,7 +70,11 @@ class Publisher:
                     groups.setdefault(_partition(record[0], partitions), []).append(record)
                 await asyncio.gather(*(_send(producer, name, partition, group) for partition, group in groups.items()))
         except TimeoutError:
-            raise PublishError(f"Kafka at {self._settings.kafka} has not acknowledged within {ACK_S:.0f} s") from None
+            there = producer.client.cluster.partitions_for_topic(name)
+            hint = "" if there else f"; is there a topic {name!r}? `freshet up` makes it"
+            raise PublishError(
+                f"Kafka at {self._settings.kafka} has not acknowledged within {ACK_S:.0f} s{hint}"
+            ) from None
         except KafkaError as error:
             await self._drop(producer)
             raise PublishError(f"Kafka at {self._settings.kafka} refused records of {name!r}: {error!r}") from error

@@ -67,7 +67,7 @@ def _stroke(motif: str, k: int, n: int, dice: bytes) -> str:
         bend = f"M24 {170 + 24 * k} q24 {-(8 + throw % 24)} 48 0 t48 0 t48 0 t48 0"
         return f'<path d="{bend}" fill="none" stroke="currentColor" stroke-width="{3 + k}"/>'
     if motif == "stripes":
-        x, y, height = 34 + 172 * k // n, 150 + throw % 60, 90 + dice[3] % 40
+        x, y, height = 34 + 172 * k // n, 150 + throw % 60, 70 + dice[3] % 36
         return f'<rect x="{x}" y="{y}" width="{120 // n}" height="{height}"/>'
     if motif == "tiles":
         x, y, opacity = 54 + 34 * (k % 4), 160 + 34 * (k // 4), 0.15 + throw / 300

@@ -157,3 +157,12 @@ async def test_other_origins_are_not_let_in(tmp_path: Any) -> None:
             "/events", headers={"origin": "https://elsewhere.example", "access-control-request-method": "POST"}
         )
         assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.kafka
+async def test_the_first_event_after_a_restart_has_its_categories_too(settings: Settings) -> None:
+    async with client_of(settings) as client:
+        await client.post("/items", json=[ITEM_EXAMPLE | {"item_id": f"i{n}"} for n in range(2_000)])
+    async with client_of(settings) as client:
+        assert (await client.post("/events", json=GOOD | {"item_id": "i1999"})).status_code == 202
+    assert [event.categories for event in await events_in_kafka(settings)] == [("Adventure", "Classics")]
