@@ -60,7 +60,7 @@ def fit(liked: csr_matrix, parameters: Parameters | None = None, on_epoch: Epoch
     p = parameters or Parameters()
     torch.manual_seed(p.seed)
     rng = np.random.default_rng(p.seed)
-    users, items = liked.shape
+    items = liked.shape[1]
     of_user = np.maximum(np.asarray(liked.sum(1)).ravel(), 1.0)
     of_item = np.maximum(np.asarray(liked.sum(0)).ravel(), 1.0)
     pairs = liked.tocoo()
@@ -93,7 +93,7 @@ def fit(liked: csr_matrix, parameters: Parameters | None = None, on_epoch: Epoch
                 scale * torch.cat([positive, negative], 1), torch.zeros(len(pick), dtype=torch.long)
             )
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         if on_epoch is not None:
             with torch.no_grad():

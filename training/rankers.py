@@ -95,7 +95,7 @@ def fit_din(
             labels = torch.from_numpy(np.stack([x.labels[p] for x, p in zip(lists, picks, strict=True)]))
             loss = _list_loss(scores, labels)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(din.parameters(), 1.0)
             optimizer.step()
             schedule.step()
@@ -118,7 +118,7 @@ def fit_ranknet(
                 scores, positive = net(torch.from_numpy(rows[i])), torch.from_numpy(labels[i] > 0)
                 losses.append(nn.functional.softplus(scores[~positive][None, :] - scores[positive][:, None]).mean())
             optimizer.zero_grad()
-            torch.stack(losses).mean().backward()
+            torch.stack(losses).mean().backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     return net.eval()
 
@@ -181,8 +181,8 @@ def fit(train: Sequence[Listing], held: Sequence[Listing], names: Sequence[str],
     train, held = [x for x in train if x.labels.any()], [x for x in held if x.labels.any()]
     if len(train) < 50 or len(held) < 20:
         raise ValueError(
-            f"{len(train)} training and {len(held)} validation lists have a liked item among their candidates; at least 50 "
-            "and 20 are needed: feed in more events (`freshet replay`, `freshet simulate`) and train again"
+            f"{len(train)} training and {len(held)} validation lists have a liked item among their candidates; "
+            "at least 50 and 20 are needed: feed in more events (`freshet replay`, `freshet simulate`) and train again"
         )
     din = fit_din(train)
     rng = np.random.default_rng(SEED)

@@ -49,6 +49,10 @@ class Selector:
     def __or__(self, other: "Selector") -> "Selector":
         return Selector(tuple(sorted({*self.terms, *other.terms}, key=repr)))
 
+    def selects(self, kind: str, value: float | None) -> bool:
+        """Whether an event of this type and value is selected."""
+        return any(t == kind and (least is None or (value is not None and value >= least)) for t, least in self.terms)
+
     def __str__(self) -> str:
         return " or ".join(t if least is None else f"{t} >= {least:g}" for t, least in self.terms)
 

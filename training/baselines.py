@@ -1,0 +1,78 @@
+"""What the cascade has to beat: popularity, item CF, ALS and EASE, each with all that is known at the moment asked.
+
+Their parameters are fitted up to the cut; histories and counts are live, as for the cascade.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+from implicit.als import AlternatingLeastSquares
+from scipy.sparse import csr_matrix
+
+from bentos.inputs import Floats, History
+from bentos.stages.recall import ItemToItem
+from training import item_to_item
+from training.datasets import Question
+
+Scorer = Callable[[Question], Floats]
+"""Scores of all items of the question's matrix, float32 [n]."""
+
+NEIGHBOURS = 50
+ALS_FACTORS, ALS_ITERATIONS, ALS_REGULARISATION = 64, 15, 0.1
+
+
+def _column(name: str) -> Scorer:
+    return lambda question: question.items.column(name).astype(np.float32)
+
+
+def _rows(question: Question, known: int) -> npt.NDArray[np.int64]:
+    """The user's history as rows that the fitted model knows, newest first."""
+    rows = History.of(question.user_values, question.items).rows
+    return rows[rows < known]
+
+
+def _linked(links: ItemToItem) -> Scorer:
+    known = links.weights.shape[0]
+
+    def score(question: Question) -> Floats:
+        rows = _rows(question, known)
+        out = np.zeros(len(question.items), dtype=np.float32)
+        out[:known] = links.scores(rows, np.ones(len(rows), dtype=np.float32))
+        return out
+
+    return score
+
+
+def _als(liked: csr_matrix) -> Scorer:
+    model = AlternatingLeastSquares(
+        factors=ALS_FACTORS,
+        iterations=ALS_ITERATIONS,
+        regularization=ALS_REGULARISATION,
+        random_state=7,
+        num_threads=1,
+    )
+    model.fit(liked, show_progress=False)
+    known = liked.shape[1]
+
+    def score(question: Question) -> Floats:
+        rows = _rows(question, known)
+        out = np.zeros(len(question.items), dtype=np.float32)
+        if len(rows):
+            mine = csr_matrix((np.ones(len(rows), np.float32), rows, [0, len(rows)]), shape=(1, known))
+            mine.data[:] = 1.0
+            out[:known] = model.item_factors @ model.recalculate_user(0, mine).ravel()
+        return out
+
+    return score
+
+
+def baselines(liked: csr_matrix) -> dict[str, Callable[[], Scorer]]:
+    """What fits each baseline on a 0/1 matrix of users and items, by name."""
+    return {
+        "popularity": lambda: _column("likes_ever"),
+        "popularity, 7 days": lambda: _column("likes_7d"),
+        "item CF": lambda: _linked(ItemToItem(item_to_item.cosine(liked, NEIGHBOURS))),
+        "ALS": lambda: _als(liked),
+        "EASE": lambda: _linked(ItemToItem(item_to_item.ease(liked))),
+    }

@@ -1,0 +1,250 @@
+"""What models learn from: what users liked, in order, and everything that was known just before each time.
+
+User values come from Feast's point-in-time join; item values from the offline item states, stepped tile by tile through
+the same `ItemTable` that serving uses. `audit` holds both against Feast's own join of users and items. Splitting and
+fitting are left to `training.pipeline`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from scipy.sparse import csr_matrix
+
+from bentos.inputs import ITEM_COLUMNS, ItemMatrix, ItemTable
+from feature_repo import offline
+from feature_repo.features import item as item_profile
+from feature_repo.features import liked
+from feature_repo.features import user as user_profile
+from freshet.settings import Settings
+from streams.events import BadEvent, Micros, decode
+from streams.profiles import t_item
+from streams.topics import EVENTS
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+BEFORE: Micros = 1
+"""A question is asked this long before its event, so the event itself is not in its own features."""
+
+
+class NoData(ValueError):
+    """There is nothing to train on yet. The text says how to get something."""
+
+
+class Skew(RuntimeError):
+    """Training and Feast disagree on a value: nothing may be trained on either."""
+
+
+@dataclass(frozen=True, eq=False)
+class Log:
+    """Every opinion, by time: the first time that a user liked or rated an item. Arrays of one length n.
+
+    `users`, `items`: int64 indices into `user_ids`, `item_ids`; `at`: int64 microseconds, rising; `liked`: bool. Views
+    and impressions are no opinion, and neither is the second purchase of an item.
+    """
+
+    user_ids: tuple[str, ...]
+    item_ids: tuple[str, ...]
+    users: npt.NDArray[np.int64]
+    items: npt.NDArray[np.int64]
+    at: npt.NDArray[np.int64]
+    liked: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    def matrix(self, stop: int) -> csr_matrix:
+        """What was liked among the first `stop` interactions, 0/1 float32 [users, items]."""
+        pick = np.flatnonzero(self.liked[:stop])
+        ones = np.ones(len(pick), dtype=np.float32)
+        matrix = csr_matrix(
+            (ones, (self.users[pick], self.items[pick])), shape=(len(self.user_ids), len(self.item_ids))
+        )
+        matrix.data[:] = 1.0
+        return matrix
+
+
+def read_log(settings: Settings, catalogue: Sequence[str]) -> Log:
+    """From the archive of `events`; the items of the catalogue come first among `item_ids`. Raises `NoData`."""
+    folder = settings.archive_dir / EVENTS
+    files = sorted(folder.glob("p=*/*.parquet"))
+    if not files:
+        raise NoData(f"no events are archived in {folder}: is the archive sink running, and has anything been sent?")
+    rows: list[tuple[Micros, str, str, bool]] = []
+    for file in files:
+        for value in pq.read_table(file, columns=["value"]).column("value").to_pylist():
+            try:
+                event = decode(value, settings.future_tolerance_s * 1_000_000)
+            except BadEvent:
+                continue  # the fold refused it too
+            good = liked.selects(event.type, event.value)
+            if good or event.type == "rate":
+                rows.append((event.event_time, event.user_id, event.item_id, good))
+    rows.sort()
+    users: dict[str, int] = {}
+    items: dict[str, int] = {item_id: n for n, item_id in enumerate(catalogue)}
+    coded = []
+    pairs: set[tuple[int, int]] = set()
+    for at, user_id, item_id, good in rows:
+        pair = users.setdefault(user_id, len(users)), items.setdefault(item_id, len(items))
+        if pair not in pairs:
+            pairs.add(pair)
+            coded.append((*pair, at, good))
+    table = np.array(coded, dtype=np.int64).reshape(-1, 4)
+    return Log(tuple(users), tuple(items), table[:, 0], table[:, 1], table[:, 2], table[:, 3].astype(bool))
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What would this user like at this instant? `seen` are the items that the user had an opinion of by then.
+
+    `positives` are the items liked next. `user_values` and `items` are what was known at `at`.
+    """
+
+    user_id: str
+    at: Micros
+    user_values: Mapping[str, Any]
+    items: ItemMatrix
+    seen: frozenset[str]
+    positives: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Asking:
+    """One question to be built: `user` is an index of the log, `at` its instant, `positives` item ids."""
+
+    user: int
+    at: Micros
+    positives: tuple[str, ...]
+
+
+def feature_store() -> "FeatureStore":
+    """Feast's store for this repository."""
+    from pathlib import Path
+
+    from feast import FeatureStore
+
+    import feature_repo
+
+    return FeatureStore(repo_path=str(Path(feature_repo.__file__).parent))
+
+
+def asked_before(log: Log, picks: Sequence[int]) -> list[Asking]:
+    """A question just before each of these (liked) interactions."""
+    return [
+        Asking(int(log.users[n]), int(log.at[n]) - BEFORE, (log.item_ids[int(log.items[n])],)) for n in sorted(picks)
+    ]
+
+
+def questions(
+    settings: Settings,
+    log: Log,
+    asking: Sequence[Asking],
+    categories: Mapping[str, Sequence[str]],
+    store: "FeatureStore",
+) -> Iterator[Question]:
+    """Build questions, in the order of their instants. Memory: one item matrix at a time."""
+    asking = sorted(asking, key=lambda a: a.at)
+    values = _user_values(store, [(log.user_ids[a.user], a.at) for a in asking])
+    table = ItemTable()
+    for item_id in log.item_ids:
+        table.describe(item_id, categories.get(item_id, ()))
+    states = _item_states(settings)
+    ahead = next(states, None)
+    seen: dict[int, set[str]] = {}
+    n = 0
+    for ask, mine in zip(asking, values, strict=True):
+        tile = t_item(ask.at)
+        while ahead is not None and ahead[0] <= tile:
+            table.put(ahead[1], ahead[2])
+            ahead = next(states, None)
+        while n < len(log) and log.at[n] <= ask.at:
+            seen.setdefault(int(log.users[n]), set()).add(log.item_ids[int(log.items[n])])
+            n += 1
+        yield Question(
+            log.user_ids[ask.user], ask.at, mine, table.at(tile), frozenset(seen.get(ask.user, ())), ask.positives
+        )
+
+
+def _moment(at: Micros) -> datetime:
+    return EPOCH + timedelta(microseconds=at)
+
+
+def _user_values(store: "FeatureStore", asked: Sequence[tuple[str, Micros]]) -> list[dict[str, Any]]:
+    """The values of users at instants, through Feast's point-in-time join of their states."""
+    if not asked:
+        return []
+    frame = pd.DataFrame(
+        {
+            "user_id": [user_id for user_id, _ in asked],
+            "event_timestamp": pd.to_datetime([at for _, at in asked], unit="us", utc=True),
+            "n": np.arange(len(asked)),
+        }
+    )
+    joined = store.get_historical_features(
+        entity_df=frame, features=["user_state:state"], filter_by_created_timestamp=True
+    ).to_df()
+    states: list[bytes | None] = [None] * len(asked)
+    for n, state in zip(joined["n"], joined["state"], strict=True):
+        states[int(n)] = bytes(state) if isinstance(state, (bytes, bytearray)) else None
+    return [user_profile.values(state, at) for state, (_, at) in zip(states, asked, strict=True)]
+
+
+def _item_states(settings: Settings) -> Iterator[tuple[Micros, str, bytes]]:
+    """(tile end, item, state) of every row of the offline store, by tile."""
+    files = sorted(offline.folder(settings, item_profile).glob("**/*.parquet"))
+    table = ds.dataset(files, schema=offline.schema(item_profile)).to_table(
+        columns=["item_id", "event_timestamp", "state"]
+    )
+    table = table.sort_by([("event_timestamp", "ascending"), ("item_id", "ascending")])
+    for batch in table.to_batches(max_chunksize=10_000):
+        times = batch.column("event_timestamp").cast("int64").to_pylist()
+        for item_id, known, state in zip(
+            batch.column("item_id").to_pylist(), times, batch.column("state").to_pylist(), strict=True
+        ):
+            yield t_item(known), item_id, state
+
+
+def audit(store: "FeatureStore", some: Sequence[tuple[Question, str]]) -> int:
+    """Compare (question, item) pairs with Feast's join of users and items through the service `ranker`.
+
+    Every column must be equal. Returns how many values were compared; raises `Skew` on the first that differs.
+    """
+    if not some:
+        return 0
+    frame = pd.DataFrame(
+        {
+            "user_id": [q.user_id for q, _ in some],
+            "item_id": [item_id for _, item_id in some],
+            "event_timestamp": pd.to_datetime([q.at for q, _ in some], unit="us", utc=True),
+            "at": [q.at for q, _ in some],
+            "n": np.arange(len(some)),
+        }
+    )
+    joined = store.get_historical_features(
+        entity_df=frame, features=store.get_feature_service("ranker"), filter_by_created_timestamp=True
+    ).to_df()
+    compared = 0
+    for row in joined.to_dict("records"):
+        question, item_id = some[int(row["n"])]
+        mine = question.items.values_of(question.items.index[item_id])
+        for name, value in [
+            *((f"user__{c}", v) for c, v in question.user_values.items()),
+            *((f"item__{c}", mine[c]) for c in ITEM_COLUMNS),
+        ]:
+            theirs = list(row[name]) if isinstance(value, list) else row[name]
+            if theirs != value:
+                raise Skew(
+                    f"{name} of user {question.user_id} and item {item_id} at {_moment(question.at)}: "
+                    f"training has {value!r}, Feast {theirs!r}; run `freshet backfill` again, and report this if it stays"
+                )
+            compared += 1
+    return compared

@@ -1,0 +1,159 @@
+"""One protocol for every model: global time split, all items ranked, stable ties.
+
+*Static* asks once for each known user, at the cut, for everything liked after it. *Prequential* asks just before each
+liked interaction after the cut, with features live and models frozen. Items that the user had an opinion of by then
+are left out, for every model alike. Equal scores keep the catalogue's order. The metrics are trec_eval's
+(pytrec_eval); docs/reference/evaluation.md states the protocol in full.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from time import perf_counter
+
+import numpy as np
+import pytrec_eval
+
+from bentos.cascade import Ask, Cascade
+from bentos.inputs import Floats
+from bentos.stages.rank import rank
+from bentos.stages.recall import SOURCES
+from training.baselines import Scorer
+from training.datasets import Question
+
+K = 20
+MEASURES = {
+    "HR@10": "success_10",
+    "HR@20": "success_20",
+    "NDCG@10": "ndcg_cut_10",
+    "NDCG@20": "ndcg_cut_20",
+    "Recall@20": "recall_20",
+}
+
+Model = Callable[[Question], list[str]]
+"""The best `K` item ids for a question, best first."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One row of the table: a model under a protocol. `coverage` is the share of items that were recommended at all."""
+
+    model: str
+    protocol: str
+    questions: int
+    metrics: dict[str, float]
+    coverage: float
+    training_s: float
+    inference_ms: float
+    size_mb: float
+
+    def flat(self) -> dict[str, float | int | str]:
+        """The row as plain columns."""
+        row = asdict(self)
+        return {**{k: v for k, v in row.items() if k != "metrics"}, **self.metrics}
+
+
+def ranked(scores: Scorer) -> Model:
+    """A model that orders all items by score."""
+
+    def best(question: Question) -> list[str]:
+        items = question.items
+        score = scores(question).astype(np.float64)
+        score[[row for i in question.seen if (row := items.index.get(i)) is not None]] = -np.inf
+        order = np.argsort(-score, kind="stable")[:K]
+        return [items.ids[row] for row in order.tolist() if np.isfinite(score[row])]
+
+    return best
+
+
+def ask(question: Question, k: int = K) -> Ask:
+    """The question as it is put to the cascade."""
+    return Ask(question.user_id, question.user_values, question.items, k, question.seen)
+
+
+def stages(cascade: Cascade) -> dict[str, Model]:
+    """The cascade cut off after each of its stages."""
+
+    def source(j: int) -> Scorer:
+        def score(question: Question) -> Floats:
+            from bentos.inputs import History
+
+            history = History.of(question.user_values, question.items)
+            scores: Floats = cascade.recall.scores(question.user_values, question.items, history)[:, j]
+            return scores
+
+        return score
+
+    def ranking(question: Question) -> list[str]:
+        f = cascade.features(ask(question))
+        logits, _ = rank(cascade.din, f.inputs, f.vectors, f.history, f.ages_s)
+        return [question.items.ids[int(f.rows[i])] for i in np.argsort(-logits, kind="stable")[:K]]
+
+    def whole(question: Question) -> list[str]:
+        return [pick.item_id for pick in cascade.recommend(ask(question)).picks]
+
+    recalls = {f"recall: {SOURCES[j]}": ranked(source(j)) for j in (0, 3)}
+    return {**recalls, "recall + DIN": ranking, "cascade": whole}
+
+
+@dataclass
+class Scoreboard:
+    """Runs models over questions, one pass for all of them, and keeps what they answered."""
+
+    protocol: str
+    models: Mapping[str, Model]
+    qrels: dict[str, dict[str, int]] = field(default_factory=dict)
+    runs: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    spent: dict[str, float] = field(default_factory=dict)
+    items: int = 0
+
+    def run(self, questions: Iterable[Question], on_question: Callable[[int], None] | None = None) -> "Scoreboard":
+        """Put every question to every model."""
+        for n, question in enumerate(questions):
+            name = f"q{n}"
+            self.qrels[name] = dict.fromkeys(question.positives, 1)
+            self.items = max(self.items, len(question.items))
+            for model, answer in self.models.items():
+                start = perf_counter()
+                best = answer(question)
+                self.spent[model] = self.spent.get(model, 0.0) + perf_counter() - start
+                self.runs.setdefault(model, {})[name] = {item_id: float(K - r) for r, item_id in enumerate(best)}
+            if on_question is not None:
+                on_question(n + 1)
+        return self
+
+    def results(self, training_s: Mapping[str, float], size_mb: Mapping[str, float]) -> list[Result]:
+        """One row a model. Raises `ValueError` when no question was asked."""
+        if not self.qrels:
+            raise ValueError(
+                f"{self.protocol}: no question to ask; the data after the cut holds nothing that was liked"
+            )
+        evaluator = pytrec_eval.RelevanceEvaluator(self.qrels, {"success.10,20", "ndcg_cut.10,20", "recall.20"})
+        out = []
+        for model in self.models:
+            run = self.runs[model]
+            scores = evaluator.evaluate(run)
+            shown = {item_id for answer in run.values() for item_id in answer}
+            out.append(
+                Result(
+                    model,
+                    self.protocol,
+                    len(self.qrels),
+                    {
+                        name: sum(scores.get(q, {}).get(key, 0.0) for q in self.qrels) / len(self.qrels)
+                        for name, key in MEASURES.items()
+                    },
+                    len(shown) / max(self.items, 1),
+                    training_s.get(model, 0.0),
+                    self.spent[model] / len(self.qrels) * 1_000,
+                    size_mb.get(model, 0.0),
+                )
+            )
+        return out
+
+
+def per_question(board: Scoreboard, model: str, measure: str = "NDCG@10") -> Sequence[float]:
+    """A model's measure for each question, in order, for paired comparisons."""
+    scores = pytrec_eval.RelevanceEvaluator(board.qrels, {"success.10,20", "ndcg_cut.10,20", "recall.20"}).evaluate(
+        board.runs[model]
+    )
+    return [scores.get(q, {}).get(MEASURES[measure], 0.0) for q in board.qrels]
