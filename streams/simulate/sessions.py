@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from streams.aggregates import DAY, HOUR, MINUTE, SECOND
 from streams.events import Micros
-from streams.simulate.world import Floats, Ints, World, examined, probability
+from streams.simulate.world import SHIFT_SPEND, Floats, Ints, World, examined, probability
 
 KINDS = ("cart", "click", "impression", "purchase", "rate", "view")
 CART, CLICK, IMPRESSION, PURCHASE, RATE, VIEW = range(6)
@@ -70,7 +70,10 @@ def draw_visits(world: World, count: int, start: Micros, end: Micros, rng: np.ra
     if end - start > DAY:
         hour = rng.choice(24, count, p=RHYTHM / RHYTHM.sum())
         at = at // DAY * DAY + hour * HOUR + rng.integers(0, HOUR, count)
-    there = (at >= earliest) & (at < end) & (world.stays[user] | ~world.shifted(at))
+    gone = world.shifted(at) & ~world.stays[user]  # others come instead
+    faithful = world.activity * world.stays
+    user[gone] = rng.choice(world.spec.users, int(gone.sum()), p=faithful / faithful.sum())
+    there = (at >= np.maximum(world.joined[user], start)) & (at < end)
     user, at = user[there], at[there]
     order = np.argsort(at, kind="stable")
     user, at = user[order], at[order]
@@ -178,7 +181,7 @@ class _Written:
         self.write(CART, items, put, put_at)
         bought = put & (rng.random(shape) < BUY_SHARE)
         late = self._world.shifted(self._visits.at)[:, None]
-        paid = self._world.price[items].astype(np.float64) * np.where(late, 2.0, 1.0)
+        paid = self._world.price[items].astype(np.float64) * np.where(late, SHIFT_SPEND, 1.0)
         self.write(
             PURCHASE,
             items,

@@ -7,7 +7,7 @@ import numpy as np
 
 from streams.events import Micros
 from streams.simulate.sessions import BUY_SHARE, CART_SHARE, RATE_SHARE, draw_focus, stars
-from streams.simulate.world import Floats, Ints, World, examined
+from streams.simulate.world import SHIFT_SPEND, Floats, Ints, World, examined
 
 EventBody = dict[str, Any]
 """An event as a client sends it."""
@@ -60,7 +60,7 @@ class Shopper:
                 bought = bool(rng.random() < BUY_SHARE)
             if bought:
                 purchases += 1
-                price = float(world.price[number]) * (2.0 if self._shifted[0] else 1.0)
+                price = float(world.price[number]) * (SHIFT_SPEND if self._shifted[0] else 1.0)
                 events.append(self._event("purchase", item_id, request_id, value=round(price, 2)))
             if rng.random() < (0.4 if bought else RATE_SHARE):
                 given = stars(self._affinity[[number]], self._shifted, rng)
