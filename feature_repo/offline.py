@@ -3,7 +3,10 @@
 A profile's rows lie under its fingerprint, so a changed declaration never reads states that it would misread.
 """
 
+import os
+import shutil
 from pathlib import Path
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -41,10 +44,40 @@ def schema(profile: Profile) -> pa.Schema:
 
 
 def bootstrap(settings: Settings, profile: Profile) -> bool:
-    """Make the folder with its file without rows. False when there was one."""
-    made = folder(settings, profile)
-    if made.exists():
+    """Make a profile's folder with a file without rows. False when it was there."""
+    if folder(settings, profile).exists():
         return False
-    made.mkdir(parents=True)
-    pq.write_table(schema(profile).empty_table(), made / BOOTSTRAP)
+    made = unfinished(settings, profile)
+    finish(made, profile)
+    publish(settings, profile, made)
     return True
+
+
+def unfinished(settings: Settings, profile: Profile) -> Path:
+    """A new folder to fill with files; nobody reads it before `publish`."""
+    made = folder(settings, profile).with_name(f".{profile.fingerprint}-{uuid4().hex[:12]}")
+    made.mkdir(parents=True)
+    return made
+
+
+def finish(filled: Path, profile: Profile) -> None:
+    """Put the file without rows into a folder."""
+    pq.write_table(schema(profile).empty_table(), filled / BOOTSTRAP)
+
+
+def publish(settings: Settings, profile: Profile, filled: Path) -> None:
+    """Make `filled` the profile's rows, in one step: readers find the old files or the new ones, never a mixture."""
+    link = folder(settings, profile)
+    renamed = filled.with_name(filled.name + ".link")
+    renamed.symlink_to(filled.name)
+    renamed.replace(link)
+    for stale in link.parent.glob(f".{profile.fingerprint}-*"):  # also what a killed backfill has left
+        if stale.is_symlink():
+            stale.unlink()
+        elif stale != filled:
+            shutil.rmtree(stale)
+    handle = os.open(link.parent, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,84 @@
+"""Item rows of the backfill: one for each closed tile in which an item changed, holding what was known when it closed.
+
+Events of one item come from all partitions. So the pass over users sets each applied event aside with the tile by which
+it counts, DuckDB sorts them (on disk where they are many), and the items are then folded one after the other.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feature_repo.features import item
+from streams.aggregates import TILE
+from streams.backfill.rows import RowWriter
+from streams.events import LATEST, Event, Micros, decode, encode
+from streams.profiles import CLOSING, State
+
+BATCH = 50_000
+MEMORY = "1GB"
+"""What the sort may hold in memory; the rest goes to disk."""
+_SCHEMA = pa.schema([("item_id", pa.string()), ("tile", pa.int64()), ("event", pa.binary())])
+
+
+def counts_by(event: Event) -> Micros:
+    """The end of the first tile whose closed state holds the event: it happened before the end, and had arrived when it closed."""
+    return max(event.event_time // TILE, (event.arrival - CLOSING) // TILE) * TILE + TILE
+
+
+class Aside:
+    """Applied events, set aside in a file for `fold`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = pq.ParquetWriter(path, _SCHEMA, compression="lz4", use_dictionary=False)
+        self._columns: tuple[list[str], list[Micros], list[bytes]] = ([], [], [])
+        self.events = 0
+
+    def add(self, event: Event) -> None:
+        """In any order."""
+        ids, tiles, events = self._columns
+        ids.append(event.item_id)
+        tiles.append(counts_by(event))
+        events.append(encode(event))
+        self.events += 1
+        if len(ids) >= BATCH:
+            self._write()
+
+    def _write(self) -> None:
+        self._file.write_table(pa.table([pa.array(c, f.type) for c, f in zip(self._columns, _SCHEMA, strict=True)], schema=_SCHEMA))
+        for column in self._columns:
+            column.clear()
+
+    def fold(self, writer: RowWriter, closed_by: Micros, progress: Callable[[int], None]) -> None:
+        """Write the rows of all tiles that were closed at `closed_by`. `progress` is told the events done."""
+        self._write()
+        self._file.close()
+        done = 0
+        current: str | None = None
+        state, delta, tile = item.new(), item.new(), -1
+        with duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": str(self._path.parent)}) as database:
+            rows = database.execute(
+                "SELECT item_id, tile, event FROM read_parquet(?) WHERE tile <= ? ORDER BY item_id, tile",
+                [str(self._path), closed_by - CLOSING],
+            ).to_arrow_reader(BATCH)
+            for batch in rows:
+                for item_id, end, event in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                    if item_id != current or end != tile:
+                        if current is not None:
+                            _close(writer, current, state, delta, tile)
+                        state = state if item_id == current else item.new()
+                        current, tile, delta = item_id, end, item.new()
+                    item.update(delta, decode(event, LATEST))
+                done += len(batch)
+                progress(done)
+        if current is not None:
+            _close(writer, current, state, delta, tile)
+
+
+def _close(writer: RowWriter, item_id: str, state: State, delta: State, tile: Micros) -> None:
+    """A row of a batch has no version: the versions of item rows are offsets in `item-deltas`, which a backfill does not see."""
+    item.merge(state, delta)
+    writer.add(item_id, tile + CLOSING, state.created, item.encode(state), state.version)
