@@ -63,9 +63,13 @@ class Client:
         await self._http.close()
 
     async def recommend(self, user_id: str, k: int, arm: str) -> dict[str, Any] | None:
-        """An answer of `/recommend`; None when it failed."""
+        """An answer of `/recommend`; None when it failed or recommended nothing."""
         body = {"user_id": user_id, "k": k, "context": {"arm": arm}}
-        return await self._post(f"{self._settings.serve_url}/recommend", body, (200,), self.asked_s)
+        answer = await self._post(f"{self._settings.serve_url}/recommend", body, (200,), self.asked_s)
+        if answer is not None and not answer["items"]:
+            self._failed(f"/recommend had nothing for user {user_id!r} in arm {arm!r}")
+            return None
+        return answer
 
     async def send(self, events: list[EventBody]) -> bool:
         """Send events, each of which must have an id. Whether they went in; refused ones are counted."""

@@ -44,6 +44,8 @@ def recommender(world: World, at: int, fail_every: int = 0) -> FastAPI:
         number = next(numbers)
         if fail_every and number % fail_every == 0:
             raise ValueError("planted failure")
+        if body["context"]["arm"] == "nothing":
+            return {"request_id": f"r{number}", "items": [], "fallback": []}
         user = world.user_ids.index(body["user_id"])
         knows = body["context"]["arm"] == "champion"
         order = np.argsort(-chance[user]) if knows else average
@@ -107,6 +109,8 @@ async def test_failures_are_counted_and_a_loop_without_a_service_ends_with_the_r
             await simulate.shop(settings, requests=100, think_s=0.0)
         async with serving(recommender(world, world.spec.end, fail_every=10), settings.serve_port):
             report = await simulate.shop(settings, requests=100, think_s=0.0)
+            with pytest.raises(ConnectionError, match="had nothing"):
+                await simulate.shop(settings, requests=100, arms=("nothing",), think_s=0.0)
     assert report.errors == 10
     assert "500" in (report.last_error or "")
     assert sum(arm.requests for arm in report.arms) == 90
