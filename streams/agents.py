@@ -1,7 +1,7 @@
 """The agents: which stages there are, and how Faust's life cycle drives them.
 
-`users` folds `events` into `user-features`, partial item states into `item-deltas`, refused records into `dead-letters`.
-`items` folds `item-deltas` into `item-features`. How a stage keeps its promise is left to `streams.engine`.
+`users` folds `events` into `user-features`, with partial item states into `item-deltas` and refused records into
+`dead-letters`; `items` folds `item-deltas` into `item-features`. How that stays exact is left to `streams.engine`.
 """
 
 import asyncio
@@ -26,16 +26,18 @@ def attach(app: faust.App, settings: Settings) -> tuple[Stage, ...]:
         _agent(app, name, stage)
 
     @app.on_rebalance_complete.connect
-    async def assigned(_sender: object = None, **_: object) -> None:
+    async def assigned(*_: object, **__: object) -> None:
         assignment = app.consumer.assignment()
-        await asyncio.gather(*(stage.assigned({tp.partition for tp in assignment if tp.topic == stage.topic}) for stage in stages))
+        await asyncio.gather(
+            *(stage.assigned({tp.partition for tp in assignment if tp.topic == stage.topic}) for stage in stages)
+        )
 
     @app.on_partitions_revoked.connect
-    async def revoked(_sender: object = None, *_args: object, **_: object) -> None:
+    async def revoked(*_: object, **__: object) -> None:
         await asyncio.gather(*(stage.revoked() for stage in stages))
 
     @app.on_before_shutdown.connect
-    async def stopping(_sender: object = None, **_: object) -> None:
+    async def stopping(*_: object, **__: object) -> None:
         await asyncio.gather(*(stage.close() for stage in stages))
 
     return stages

@@ -25,7 +25,7 @@ BUFFERED_BATCHES = 4
 """Batches that wait for an agent, so at most 4 MiB a topic: Faust stops fetching when the agent is slower."""
 
 
-class Worker(faust.App):  # type: ignore[misc]
+class Worker(faust.App):
     """Faust's app, which makes sure of its topics before its consumer starts."""
 
     settings: Settings

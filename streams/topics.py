@@ -22,7 +22,7 @@ REQUESTS, RESPONSES, DEAD_LETTERS = "requests", "responses", "dead-letters"
 
 DAY_MS = 86_400_000
 MESSAGE_BYTES = 1_048_588
-"""Kafka's own default for the largest batch. The engine's batches and rows (`ROW_MAX` in `streams.engine.fold`) fit in it."""
+"""Kafka's own default for the largest batch; the engine's batches (`streams.engine.transaction`) fit in it."""
 READY_S = 20.0
 """A new topic has leaders within a second; a busy single broker has been seen to take five."""
 
@@ -33,7 +33,7 @@ class TopicsError(RuntimeError):
 
 @dataclass(frozen=True)
 class TopicSpec:
-    """`partitions` None: as many as `settings.partitions`. A compacted topic keeps each key's newest record for ever."""
+    """`partitions` None: as many as the setting. A compacted topic keeps each key's newest record for ever."""
 
     partitions: int | None = None
     compacted: bool = False
@@ -48,7 +48,12 @@ class TopicSpec:
             "min.insync.replicas": "2" if replication > 2 else "1",
         }
         if self.compacted:  # small segments: only closed ones are compacted, and a restore reads what is left
-            return configs | {"cleanup.policy": "compact", "segment.ms": "600000", "segment.bytes": "67108864", "min.cleanable.dirty.ratio": "0.1"}
+            return configs | {
+                "cleanup.policy": "compact",
+                "segment.ms": "600000",
+                "segment.bytes": "67108864",
+                "min.cleanable.dirty.ratio": "0.1",
+            }
         return configs | {"cleanup.policy": "delete", "retention.ms": str(self.retention_ms)}
 
 
@@ -95,7 +100,8 @@ def _check_created(response: Any, settings: Settings) -> None:
         error = for_code(code)
         if code and error.__name__ != "TopicAlreadyExistsError":  # another process may have been quicker
             detail = rest[0] if rest and rest[0] else error.description
-            raise TopicsError(f"topic {name!r} cannot be created on {settings.kafka}: {detail}; check FRESHET_REPLICATION ({settings.replication}) and the cluster's rights")
+            todo = f"check FRESHET_REPLICATION ({settings.replication}) and the cluster's rights"
+            raise TopicsError(f"topic {name!r} cannot be created on {settings.kafka}: {detail}; {todo}")
 
 
 async def _wait_for_leaders(admin: AIOKafkaAdminClient, partitions: dict[str, int]) -> None:
@@ -103,13 +109,17 @@ async def _wait_for_leaders(admin: AIOKafkaAdminClient, partitions: dict[str, in
     deadline = monotonic() + READY_S
     while True:
         topics = {topic["topic"]: topic for topic in await admin.describe_topics(list(partitions))}
-        waiting = [name for name, topic in topics.items() if topic["error_code"] or any(p["error_code"] or p["leader"] < 0 for p in topic["partitions"])]
+        waiting = [
+            name
+            for name, topic in topics.items()
+            if topic["error_code"] or any(p["error_code"] or p["leader"] < 0 for p in topic["partitions"])
+        ]
         for name, topic in topics.items():
             have, want = len(topic["partitions"]), partitions[name]
             if name not in waiting and have != want:
                 raise TopicsError(
-                    f"topic {name!r} has {have} partitions, FRESHET_PARTITIONS says {want}. Changing the number would move keys away from their state: "
-                    f"set FRESHET_PARTITIONS={have}, or use another FRESHET_TOPIC_PREFIX"
+                    f"topic {name!r} has {have} partitions, FRESHET_PARTITIONS says {want}. That would part keys from "
+                    f"their states: set FRESHET_PARTITIONS={have}, or use another FRESHET_TOPIC_PREFIX"
                 )
         if not waiting:
             return
@@ -123,10 +133,16 @@ async def _check_configs(admin: AIOKafkaAdminClient, specs: dict[str, TopicSpec]
     if not specs:
         return
     keys = {"max.message.bytes": "", "cleanup.policy": ""}  # the values are ignored
-    for response in await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name, configs=keys) for name in specs]):
+    for response in await admin.describe_configs(
+        [ConfigResource(ConfigResourceType.TOPIC, name, configs=keys) for name in specs]
+    ):
         for _code, _message, _kind, name, entries in response.resources:
             found = {entry[0]: entry[1] for entry in entries}
             if int(found.get("max.message.bytes", MESSAGE_BYTES)) < specs[name].max_message_bytes:
-                raise TopicsError(f"topic {name!r} takes batches of {found['max.message.bytes']} bytes only; set its max.message.bytes to {specs[name].max_message_bytes} or more")
+                have, need = found["max.message.bytes"], specs[name].max_message_bytes
+                raise TopicsError(
+                    f"topic {name!r} takes batches of {have} bytes only; set its max.message.bytes to {need}"
+                )
             if specs[name].compacted and found.get("cleanup.policy", "compact") != "compact":
-                raise TopicsError(f"topic {name!r} is state and must not expire; set its cleanup.policy to compact (it is {found['cleanup.policy']})")
+                have = found["cleanup.policy"]
+                raise TopicsError(f"topic {name!r} is state; set its cleanup.policy to compact (it is {have})")

@@ -14,7 +14,10 @@ from freshet.settings import Settings, SettingsError
 from streams.engine.fold import Fold
 
 COMMIT_SECONDS = Histogram(
-    "freshet_commit_seconds", "Duration of a transaction, snapshot included.", ["source"], buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+    "freshet_commit_seconds",
+    "Duration of a transaction, snapshot included.",
+    ["source"],
+    buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
 )
 ROWS = Counter("freshet_rows", "States written.", ["source"])
 RESTORE_SECONDS = Gauge("freshet_restore_seconds", "Duration of the last restore.", ["source"])
@@ -41,9 +44,17 @@ class _Progress(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        events = CounterMetricFamily("freshet_events", "Records folded since the partition's beginning, by outcome.", labels=["source", "partition", "outcome"])
+        events = CounterMetricFamily(
+            "freshet_events",
+            "Records folded since the partition's beginning, by outcome.",
+            labels=["source", "partition", "outcome"],
+        )
         states = GaugeMetricFamily("freshet_states", "Keys with a state.", labels=["source", "partition"])
-        lag = GaugeMetricFamily("freshet_lag_records", "Offsets between the log's end and the fold. In item-deltas a few are transaction marks.", labels=["source", "partition"])
+        lag = GaugeMetricFamily(
+            "freshet_lag_records",
+            "Offsets between the log's end and the fold. In item-deltas a few are transaction marks.",
+            labels=["source", "partition"],
+        )
         for stage in self._stages:
             for partition, fold in stage.folds().items():
                 labels = [stage.source, str(partition)]
@@ -57,9 +68,12 @@ class _Progress(Collector):
 
 
 def serve_metrics(settings: Settings, stages: Iterable[Progressing], end_offset: EndOffset) -> None:
-    """Answer on `settings.worker_metrics_port`, in a thread of its own. Raises `SettingsError` when the port is taken."""
+    """Answer on `settings.worker_metrics_port`, in a thread of its own. Raises `SettingsError` if it is taken."""
     try:
         start_http_server(settings.worker_metrics_port, addr="0.0.0.0")
     except OSError as error:
-        raise SettingsError(f"the port of the worker's metrics, {settings.worker_metrics_port}, cannot be opened ({error.strerror}); set FRESHET_WORKER_METRICS_PORT") from error
+        port = settings.worker_metrics_port
+        raise SettingsError(
+            f"port {port} for metrics cannot be opened ({error.strerror}); set FRESHET_WORKER_METRICS_PORT"
+        ) from error
     REGISTRY.register(_Progress(stages, end_offset))

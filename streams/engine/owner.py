@@ -14,9 +14,10 @@ from aiokafka import TopicPartition
 from aiokafka.errors import ProducerFenced
 
 from freshet.settings import Settings
-from streams.engine.fold import Fold, Row, Snapshot, encode_json
+from streams.engine.fold import Fold
 from streams.engine.leave import leave
 from streams.engine.metrics import COMMIT_SECONDS, ROWS
+from streams.engine.records import Row, Snapshot, encode_json
 from streams.engine.transaction import Outputs, Transactions
 from streams.topics import DEAD_LETTERS, ITEM_DELTAS, partition_of
 
@@ -24,7 +25,7 @@ _partition_of = lru_cache(maxsize=1 << 17)(partition_of)
 
 
 def outputs(settings: Settings, log: str, partition: int, snapshot: Snapshot) -> Outputs:
-    """Where each part of a snapshot goes. Rows stay in the partition of their source, partial states go by their key."""
+    """Where each part of a snapshot goes. Rows stay in their source's partition, partial states go by their key."""
     out: dict[TopicPartition, list[Row]] = defaultdict(list)
     out[TopicPartition(settings.topic(log), partition)] = [*snapshot.rows, *snapshot.records]
     for key, delta in snapshot.deltas:
@@ -47,7 +48,7 @@ class Owner:
         self._task = asyncio.create_task(self._commit_in_turns(), name=f"commit {fold.source} {fold.partition}")
 
     async def _commit_in_turns(self) -> None:
-        """Each partition has its own instants: the transactions of all at once would encode together and wait together."""
+        """Each partition has its own instants: all at once, they would encode together and wait together."""
         interval = self._settings.commit_interval_ms / 1000
         phase = interval * self.fold.partition / self._settings.partitions
         now = asyncio.get_running_loop().time
@@ -67,11 +68,14 @@ class Owner:
             name, partition = self.fold.source, self.fold.partition
             try:
                 snapshot = self.fold.snapshot()
-                await self.transactions.commit(outputs(self._settings, self.fold.log, partition, snapshot), snapshot.next_offset)
+                out = outputs(self._settings, self.fold.log, partition, snapshot)
+                await self.transactions.commit(out, snapshot.next_offset)
             except ProducerFenced as error:
-                leave(f"{name} partition {partition}: another worker owns it now", "nothing, a restart is enough; if it repeats, two workers run under one FRESHET_INSTANCE", error)
+                todo = "nothing, a restart is enough; if it repeats, two workers run under one FRESHET_INSTANCE"
+                leave(f"{name} partition {partition}: another worker owns it now", todo, error)
             except BaseException as error:
-                leave(f"{name} partition {partition}: the commit at offset {self.committed} failed", "restart; nothing is lost. If it repeats, the cause is below: is Kafka reachable, with all its topics?", error)
+                todo = "restart; nothing is lost. If it repeats, the cause is below: is Kafka up, with all its topics?"
+                leave(f"{name} partition {partition}: the commit after offset {self.committed} failed", todo, error)
             self.committed = snapshot.next_offset
             COMMIT_SECONDS.labels(name).observe(perf_counter() - started)
             ROWS.labels(name).inc(len(snapshot.rows))

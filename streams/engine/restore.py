@@ -44,7 +44,7 @@ async def restore(bootstrap: str, topic: str, targets: Mapping[int, Loadable]) -
         consumer.assign(left)
         ends = await consumer.end_offsets(left)
         await consumer.seek_to_beginning(*left)
-        count, at, moved_at = 0, {tp: -1 for tp in left}, monotonic()
+        count, at, moved_at = 0, dict.fromkeys(left, -1), monotonic()
         while True:
             now = {tp: await consumer.position(tp) for tp in left}  # moves over transaction marks, too
             left = {tp for tp in left if now[tp] < ends[tp]}
@@ -53,7 +53,10 @@ async def restore(bootstrap: str, topic: str, targets: Mapping[int, Loadable]) -
             if now != at:
                 at, moved_at = now, monotonic()
             elif monotonic() - moved_at > STUCK_S:
-                raise RestoreStuck(f"{topic}: nothing came for {STUCK_S:.0f} s, partitions {sorted(tp.partition for tp in left)} are not at their ends")
+                waiting = sorted(tp.partition for tp in left)
+                raise RestoreStuck(
+                    f"{topic}: nothing came for {STUCK_S:.0f} s, partitions {waiting} are not at their ends"
+                )
             for tp, records in (await consumer.getmany(*left, timeout_ms=POLL_MS)).items():
                 load = targets[tp.partition].load
                 for record in records:

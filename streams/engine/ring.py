@@ -49,7 +49,9 @@ class Ring:
     def records(self) -> list[tuple[bytes, bytes | None]]:
         """(key, value) of the blocks that changed since the last call; None where a block has left the window."""
         changed, self._changed = {**self._changed, self._index: self._fresh}, {}
-        return [(KEY + _INDEX.pack(index), None if block is None else block.tobytes()) for index, block in changed.items()]
+        return [
+            (KEY + _INDEX.pack(index), None if block is None else block.tobytes()) for index, block in changed.items()
+        ]
 
     def load(self, key: bytes, value: bytes | None) -> None:
         """One record of the changelog, in its order."""
@@ -64,9 +66,11 @@ class Ring:
         self._index = applied // BLOCK
         self._fresh = self._blocks.pop(self._index, array("Q"))
         full = sorted(self._blocks)
-        whole = full == list(range(self._index - len(full), self._index)) and all(len(block) == BLOCK for block in self._blocks.values())
-        if len(self._fresh) != applied % BLOCK or not whole or len(full) < min(1, self._index):
-            raise BadRing(f"the dedup ring holds {len(full)} blocks and {len(self._fresh)} ids, which does not follow from {applied} applied events")
+        whole = all(len(block) == BLOCK for block in self._blocks.values())
+        contiguous = full == list(range(self._index - len(full), self._index)) and len(full) >= min(1, self._index)
+        if len(self._fresh) != applied % BLOCK or not whole or not contiguous:
+            held = f"{len(full)} blocks and {len(self._fresh)} ids"
+            raise BadRing(f"the dedup ring holds {held}, which does not follow from {applied} applied events")
         self.seen = set(self._fresh).union(*self._blocks.values())
         for index in full[: max(0, len(full) - self._kept)]:  # the window was made smaller
             self._drop(index)

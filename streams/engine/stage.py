@@ -12,14 +12,17 @@ from collections.abc import Callable, Collection, Mapping
 from time import perf_counter
 from typing import Any
 
+import msgspec
 from aiokafka import TopicPartition
 
 from freshet.settings import Settings
-from streams.engine.fold import Fold, Gap, Record
+from streams.engine.fold import Fold, Gap
 from streams.engine.leave import leave
 from streams.engine.metrics import RESTORE_SECONDS, RESTORED
 from streams.engine.owner import Owner
+from streams.engine.records import Record
 from streams.engine.restore import committed_offsets, restore
+from streams.engine.ring import BadRing
 from streams.engine.transaction import Transactions
 from streams.engine.transport import Batch
 
@@ -56,13 +59,17 @@ class Stage:
         for start in range(0, len(records), CHUNK):
             if self._owners.get(batch.partition) is not owner:
                 return
-            chunk: list[Record] = [(record.offset, record.key, record.value) for record in records[start : start + CHUNK]]
+            chunk: list[Record] = [
+                (record.offset, record.key, record.value) for record in records[start : start + CHUNK]
+            ]
             try:
                 owner.fold.fold(chunk)
             except Gap as error:
-                leave(str(error), "restart; if it repeats, the records expired before they were read: restore the topic, or see docs/explanation/exactly-once.md on starting afresh", error)
+                todo = "restart; if it repeats, records expired unread: see docs/explanation/exactly-once.md"
+                leave(str(error), todo, error)
             except Exception as error:
-                leave(f"{self.source} partition {batch.partition}: the fold failed between offsets {chunk[0][0]} and {chunk[-1][0]}", "keep these records and report a bug", error)
+                where = f"{self.source} partition {batch.partition}, offsets {chunk[0][0]} to {chunk[-1][0]}"
+                leave(f"{where}: the fold failed", "report a bug, with these records", error)
             owner.changed.set()
             await asyncio.sleep(0)
 
@@ -84,8 +91,12 @@ class Stage:
                     log.info("%s partition %d: given up at offset %d", self.source, p, owner.committed)
                     await self._owners.pop(p).stop()
             await self._open([p for p in partitions if p not in self._owners])
+        except (BadRing, msgspec.DecodeError) as error:
+            todo = f"{self._log_topic!r} is damaged: see docs/explanation/exactly-once.md on starting afresh"
+            leave(f"{self.source}: the state does not fit together", todo, error)
         except Exception as error:
-            leave(f"{self.source}: its partitions {sorted(partitions)} could not be opened", "restart; if it repeats, the cause is below: is Kafka reachable, with all its topics?", error)
+            todo = "restart; if it repeats, the cause is below: is Kafka up, with all its topics?"
+            leave(f"{self.source}: its partitions {sorted(partitions)} could not be opened", todo, error)
         for owner in self._owners.values():
             owner.paused = rebalance != self._rebalances  # revoked again meanwhile: wait for the next assignment
         gc.collect()
@@ -97,7 +108,9 @@ class Stage:
             return
         started = perf_counter()
         folds = {p: self._make(p) for p in partitions}
-        transactions = {p: Transactions(self._settings.kafka, self.group, TopicPartition(self.topic, p)) for p in partitions}
+        transactions = {
+            p: Transactions(self._settings.kafka, self.group, TopicPartition(self.topic, p)) for p in partitions
+        }
         await asyncio.gather(*(t.open() for t in transactions.values()))
         fenced = perf_counter()
         records = await restore(self._settings.kafka, self._log_topic, folds)
@@ -109,14 +122,16 @@ class Stage:
         seconds = perf_counter() - started
         RESTORE_SECONDS.labels(self.source).set(seconds)
         RESTORED.labels(self.source).set(records)
-        log.info("%s partitions %s: %d records restored in %.2f s, of which %.2f s fencing", self.source, sorted(partitions), records, seconds, fenced - started)
+        message = "%s partitions %s: %d records restored in %.2f s, of which %.2f s fencing"
+        log.info(message, self.source, sorted(partitions), records, seconds, fenced - started)
 
     def _check(self, partition: int, next_offset: int, committed: int | None) -> None:
         """State and offset come from the same transactions, so the group cannot be ahead of the state."""
         if committed is not None and committed > max(0, next_offset):
+            state = f"{self._log_topic!r} holds the state as of {max(0, next_offset)}"
             leave(
-                f"{self.source} partition {partition}: the group {self.group!r} has committed offset {committed}, but {self._log_topic!r} holds the state as of {next_offset}",
-                f"{self._log_topic!r} has lost records: restore it from a replica or a backup; to fold the history again from its beginning, stop all workers, empty it and delete the group",
+                f"{self.source} partition {partition}: the group {self.group!r} has committed {committed}, {state}",
+                f"{self._log_topic!r} has lost records: see docs/explanation/exactly-once.md on starting afresh",
             )
 
     async def close(self) -> None:
@@ -127,4 +142,5 @@ class Stage:
                 await asyncio.gather(*(owner.commit() for owner in owners.values()))
                 await asyncio.gather(*(owner.stop() for owner in owners.values()))
         except TimeoutError:
-            leave(f"{self.source}: the last commit took more than {CLOSE_S:.0f} s", "nothing: the next start takes up from the commit before", None)
+            todo = "nothing: the next start takes up from the commit before"
+            leave(f"{self.source}: the last commit took more than {CLOSE_S:.0f} s", todo)

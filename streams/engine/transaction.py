@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import OffsetAndMetadata
 
-from streams.engine.fold import Row
+from streams.engine.records import Row
 
 BATCH_BYTES = 1_000_000
 """A batch is one record to the broker's limit (1,048,588 by default, checked by `streams.topics`)."""
@@ -54,7 +54,9 @@ class Transactions:
         sent = await asyncio.gather(*(self._send(target, packed) for target, packed in batches.items()))
         # aiokafka commits although a batch has failed, so each one's own future must be asked.
         await asyncio.gather(*(future for futures in sent for future in futures))
-        await self._producer.send_offsets_to_transaction({self._source: OffsetAndMetadata(next_offset, "")}, self._group)
+        await self._producer.send_offsets_to_transaction(
+            {self._source: OffsetAndMetadata(next_offset, "")}, self._group
+        )
         await self._producer.commit_transaction()
 
     def _pack(self, rows: Iterable[Row]) -> list[BatchBuilder]:
@@ -66,7 +68,9 @@ class Transactions:
                 packed.append(batch)
                 batch = self._producer.create_batch()
                 if batch.append(timestamp=timestamp, key=key, value=value) is None:
-                    raise ValueError(f"a record of {len(value or b'')} bytes does not fit into a batch of {BATCH_BYTES}")
+                    raise ValueError(
+                        f"a record of {len(value or b'')} bytes does not fit into a batch of {BATCH_BYTES}"
+                    )
         if batch.record_count():
             packed.append(batch)
         for full in packed:

@@ -1,4 +1,4 @@
-"""A fleet of real workers: processes that are started, killed, stopped in their tracks, and started again when they end."""
+"""A fleet of real workers: processes that are killed, stopped in their tracks, and started again when they end."""
 
 import os
 import signal
@@ -35,7 +35,9 @@ class Fleet:
         self._supervisor.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stopping = True
         self._supervisor.join()
         for worker in self._workers:
@@ -84,7 +86,9 @@ class Fleet:
         give_up = time.monotonic() + limit_s
         while self.said(i, text) < times:
             if time.monotonic() > give_up:
-                raise TimeoutError(f"w{i} did not say {text!r} {times} times in {limit_s} s:\n{self.log(i).read_text()[-3000:]}")
+                raise TimeoutError(
+                    f"w{i} did not say {text!r} {times} times in {limit_s} s:\n{self.log(i).read_text()[-3000:]}"
+                )
             time.sleep(0.1)
 
     def send(self, i: int, number: signal.Signals) -> None:

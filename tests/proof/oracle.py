@@ -164,13 +164,16 @@ def _check_users(settings: Settings, partition: int, items: dict[str, Wanted], f
         found.append(f"{where}: {len(wrong)} of {len(users)} users differ, e.g. {wrong[0]!r}")
     letters = [json.loads(value or b"{}") for _, _, value in read(settings, "dead-letters", partition)]
     if (quoted := [letter["offset"] for letter in letters if letter["topic"] == "events"]) != poison:
-        found.append(f"{where}: dead letters of {len(quoted)} offsets ({len(set(quoted))} distinct), poison at {len(poison)}")
+        found.append(
+            f"{where}: dead letters of {len(quoted)} offsets ({len(set(quoted))} distinct), poison at {len(poison)}"
+        )
 
     fold = UserFold.of(settings, partition)
     fold.fold(raw)
     pure = dict(fold.snapshot().rows)
     if pure != states:
-        found.append(f"{where}: {sum(states.get(k) != row for k, row in pure.items())} rows are not the pure fold of their partition")
+        differ = sum(states.get(key) != row for key, row in pure.items())
+        found.append(f"{where}: {differ} rows are not the pure fold of their partition")
     return newest
 
 
@@ -187,7 +190,14 @@ def _event(key: bytes | None, value: bytes | None) -> dict[str, Any] | None:
 def _same_user(row: bytes, want: Wanted, at: int) -> bool:
     values = user_profile.values(row, at + 1_000_000)
     history = [item_id for _, item_id in sorted(want.liked)[-50:]][::-1]
-    got = (values["events_ever"], values["likes_ever"], values["views_7d"], values["rating_ever"], values["spend_30d"], values["history"])
+    got = (
+        values["events_ever"],
+        values["likes_ever"],
+        values["views_7d"],
+        values["rating_ever"],
+        values["spend_30d"],
+        values["history"],
+    )
     return got == (want.events, want.likes, want.views, want.mean_rating(), want.spend / 1_000_000, history)
 
 
@@ -208,4 +218,5 @@ def _check_items(settings: Settings, items: dict[str, Wanted], newest: int, foun
         if got != (want.likes, want.views, len(want.ratings), want.mean_rating()):
             wrong.append(item_id)
     if wrong:
-        found.append(f"items: {len(wrong)} of {len(items)} differ ({counted} likes, counted by hand {sum(w.likes for w in items.values())}), e.g. {wrong[0]}")
+        by_hand = sum(want.likes for want in items.values())
+        found.append(f"items: {len(wrong)} of {len(items)} differ, with {counted} likes of {by_hand}, e.g. {wrong[0]}")

@@ -24,7 +24,9 @@ POISON = (
 )
 
 
-def records(count: int, seed: int, *, users: int, items: int, duplicates: float = 0.0, poison: float = 0.0) -> Iterator[tuple[bytes, bytes]]:
+def records(
+    count: int, seed: int, *, users: int, items: int, duplicates: float = 0.0, poison: float = 0.0
+) -> Iterator[tuple[bytes, bytes]]:
     """`count` pairs (key, value): users and items by Zipf's law, times up to 2 minutes out of order.
 
     `duplicates` is the share of retries: the same bytes again, a little later. `poison` is the share of records that
@@ -63,7 +65,9 @@ def records(count: int, seed: int, *, users: int, items: int, duplicates: float 
 async def produce(bootstrap: str, topic: str, pairs: Iterator[tuple[bytes, bytes]]) -> int:
     """Send all, acknowledged, as a client does: idempotent, not transactional. Returns how many."""
     count = 0
-    async with AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True, acks="all", linger_ms=5, max_batch_size=262_144) as producer:
+    async with AIOKafkaProducer(
+        bootstrap_servers=bootstrap, enable_idempotence=True, acks="all", linger_ms=5, max_batch_size=262_144
+    ) as producer:
         futures = []
         for key, value in pairs:
             futures.append(await producer.send(topic, value, key))

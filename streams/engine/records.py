@@ -1,0 +1,70 @@
+"""What goes into a fold and what comes out of it: records, rows, the meta record, dead letters, a snapshot.
+
+Only shapes and their bytes; `streams.engine.fold` fills them, `streams.engine.owner` sends them.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import msgspec
+
+META_KEY = b"\0meta"
+ROW_MAX = 900_000
+"""Bytes of the largest row: it must fit into one batch of the topic (1 MiB) with its key and Kafka's framing."""
+DEAD_VALUE_MAX = 512 * 1024
+"""A dead letter quotes values up to this size; base64 makes a third more of it, and it must fit into a batch too."""
+
+Record = tuple[int, bytes | None, bytes | None]
+"""(offset, key, value) as it is in Kafka or in the archive."""
+Row = tuple[bytes | None, bytes | None]
+"""(key, value) to write; a value of None deletes the key."""
+
+
+class Meta(msgspec.Struct):
+    """How far a state has come. JSON under `META_KEY`, written by the same transaction as the rows.
+
+    `next_offset` is the first offset that is not folded yet (-1: nothing was ever read), `start_offset` the first that
+    was. For `events`: applied + late + duplicate + rejected = next_offset - start_offset. `fingerprint` is the sum of
+    the applied ids' 64-bit hashes, modulo 2**64.
+    """
+
+    start_offset: int = -1
+    next_offset: int = -1
+    applied: int = 0
+    late: int = 0
+    duplicate: int = 0
+    rejected: int = 0
+    fingerprint: int = 0
+
+
+class DeadLetter(msgspec.Struct):
+    """A record that cannot be folded (or a row that cannot be written), with the reason. Bytes are base64 in JSON."""
+
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    key: bytes | None
+    value: bytes | None
+    value_bytes: int
+
+    @classmethod
+    def of(cls, topic: str, partition: int, offset: int, reason: str, key: bytes | None, value: bytes | None) -> Self:
+        """A letter that fits into a batch: a value that is too large is left out, its size stays."""
+        size = len(value) if value is not None else 0
+        return cls(topic, partition, offset, reason, key, value if size <= DEAD_VALUE_MAX else None, size)
+
+
+encode_json = msgspec.json.Encoder().encode
+decode_meta = msgspec.json.Decoder(Meta).decode
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that changed since the last one. `rows` are states, `records` the engine's own (meta, ring)."""
+
+    rows: list[tuple[bytes, bytes]]
+    records: list[Row]
+    deltas: list[tuple[bytes, bytes]]
+    rejected: list[DeadLetter]
+    next_offset: int

@@ -1,0 +1,90 @@
+"""Guard: each private name of Faust and aiokafka that the engine relies on exists and still does what it did.
+
+When one of these fails after an upgrade, read the upstream change before touching `streams.engine.transport`.
+"""
+
+import inspect
+from typing import Any
+
+import aiokafka
+import pytest
+from aiokafka.consumer import fetcher
+from aiokafka.consumer.consumer import AIOKafkaConsumer
+from aiokafka.partitioner import DefaultPartitioner
+from aiokafka.producer.message_accumulator import BatchBuilder
+from faust.app.base import App
+from faust.tables.recovery import Recovery
+from faust.transport import consumer as faust_consumer
+from faust.transport.drivers import aiokafka as driver
+
+from streams.topics import partition_of
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "parameters"),
+    [
+        (driver.Consumer, "_new_consumer_thread", ["self"]),
+        (driver.Consumer, "_to_message", ["self", "tp", "record"]),
+        (driver.Consumer, "_getmany", ["self", "active_partitions", "timeout"]),
+        (driver.AIOKafkaConsumerThread, "_create_worker_consumer", ["self", "transport"]),
+        (fetcher.PartitionRecords, "_consumer_record", ["self", "tp", "record"]),
+    ],
+)
+def test_a_method_that_we_override_has_the_shape_that_we_override(owner: Any, name: str, parameters: list[str]) -> None:
+    assert list(inspect.signature(getattr(owner, name)).parameters) == parameters
+
+
+def test_the_isolation_level_is_read_when_the_consumer_starts() -> None:
+    assert "isolation_level=self._isolation_level" in inspect.getsource(AIOKafkaConsumer.start)
+
+
+def test_the_fetcher_looks_partition_records_up_in_its_module() -> None:
+    assert "PartitionRecords(" in inspect.getsource(fetcher.Fetcher)
+    assert "self._consumer_record(tp, record)" in inspect.getsource(fetcher.PartitionRecords)
+
+
+def test_faust_calls_getmany_and_to_message_on_the_consumer() -> None:
+    assert "self._to_message" in inspect.getsource(faust_consumer.Consumer.getmany)
+    assert "self._getmany(" in inspect.getsource(faust_consumer.Consumer)
+
+
+def test_restores_are_awaited_before_the_seek_to_the_committed_offsets() -> None:
+    resume = inspect.getsource(Recovery._resume_streams)
+    assert resume.index("await app.on_rebalance_complete.send()") < resume.index("consumer.perform_seek()")
+
+
+def test_a_revoked_partition_is_signalled_after_the_flow_was_stopped() -> None:
+    revoked = inspect.getsource(App._on_partitions_revoked)
+    assert revoked.index("flow_control.clear") < revoked.index("self.on_partitions_revoked.send")
+
+
+def test_the_last_commit_comes_after_the_fetcher_was_stopped() -> None:
+    stop = inspect.getsource(App.on_stop)
+    assert stop.index("self._stop_consumer()") < stop.index("self.on_before_shutdown.send()")
+
+
+def test_topics_without_acks_are_never_committed_by_faust() -> None:
+    assert "acks_enabled_for" in inspect.getsource(faust_consumer.Consumer._drain_messages)
+
+
+def test_a_failed_batch_still_does_not_fail_the_commit() -> None:
+    """Why every send's future is awaited. If aiokafka learns it, the wait is merely superfluous."""
+    assert inspect.iscoroutinefunction(aiokafka.AIOKafkaProducer.send_batch)
+    assert list(inspect.signature(BatchBuilder.append).parameters)[1:4] == ["timestamp", "key", "value"]
+
+
+@pytest.mark.parametrize(
+    ("key", "hashed"),
+    [
+        (b"21", -973932308),
+        (b"foobar", -790332482),
+        (b"a-little-bit-long-string", -985981536),
+        (b"a-little-bit-longer-string", -1486304829),
+        (b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58897971),
+        (b"abc", 479470107),
+    ],
+)
+def test_a_key_has_the_partition_that_java_clients_give_it(key: bytes, hashed: int) -> None:
+    """The vectors of Kafka's own `UtilsTest.testMurmur2`."""
+    assert partition_of(key, 1 << 31) == hashed & 0x7FFFFFFF
+    assert partition_of(key, 4) == (hashed & 0x7FFFFFFF) % 4 == DefaultPartitioner()(key, [0, 1, 2, 3], [0, 1, 2, 3])
