@@ -1,0 +1,68 @@
+"""What serving is asked and what it answers, as pydantic models: the OpenAPI page and the bounds come from here."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Id = Annotated[str, Field(min_length=1, max_length=256)]
+K = Annotated[int, Field(ge=1, le=100)]
+Categories = Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=32)]
+
+
+class Context(BaseModel):
+    """Where the question comes from. `arm` "popular" answers with the popularity baseline, for comparisons."""
+
+    model_config = ConfigDict(extra="allow")
+    arm: Annotated[str, Field(max_length=32)] = "champion"
+
+
+class Because(BaseModel):
+    """Why an item is there; `item_id` and `title` name the liked item where that is the reason."""
+
+    kind: str
+    item_id: str | None = None
+    title: str | None = None
+    text: str
+
+
+class Recommended(BaseModel):
+    """One item of an answer."""
+
+    item_id: str
+    title: str
+    categories: list[str]
+    score: float
+    sources: list[str]
+    because: Because | None = None
+
+
+class Recommendations(BaseModel):
+    """An answer, best first. `fallback` names what it had to do without; `at` is in epoch microseconds."""
+
+    request_id: str
+    user_id: str
+    items: list[Recommended]
+    fallback: list[str]
+    bundle: str | None
+    arm: str
+    user_version: int
+    at: int
+    stages_ms: dict[str, float]
+
+
+class Similar(BaseModel):
+    """Items that go with an item."""
+
+    item_id: str
+    items: list[Recommended]
+    fallback: list[str]
+
+
+class Trending(BaseModel):
+    """What is liked lately."""
+
+    items: list[Recommended]
+    fallback: list[str]
+
+
+Values = dict[str, Any]

@@ -1,0 +1,70 @@
+"""Logs what was asked and what was served, with the values that it was served by, to Kafka; answering never waits for it."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+from prometheus_client import Counter
+
+from freshet.settings import Settings
+from streams.publisher import Publisher, PublishError
+from streams.topics import REQUESTS, RESPONSES
+
+QUEUE = 5_000
+"""Answers waiting for Kafka: about 25 MB. Beyond it they are dropped and counted."""
+TOGETHER = 200
+encode = msgspec.json.Encoder().encode
+
+DROPPED = Counter(
+    "freshet_serve_log_dropped", "Answers that could not be logged: they are missing from training and audits."
+)
+log = logging.getLogger(__name__)
+
+
+class ResponseLog:
+    """A bounded queue and the task that empties it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._publisher = Publisher(settings)
+        self._queue: asyncio.Queue[tuple[bytes, Mapping[str, Any], Mapping[str, Any]]] = asyncio.Queue(QUEUE)
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to write."""
+        self._task = asyncio.create_task(self._write())
+
+    async def stop(self) -> None:
+        """Write what is queued, for at most two seconds, and end."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(2):
+                await self._queue.join()
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        await self._publisher.stop()
+
+    def put(self, user_id: str, request: Mapping[str, Any], response: Mapping[str, Any]) -> None:
+        """Queue one answer."""
+        try:
+            self._queue.put_nowait((user_id.encode(), request, response))
+        except asyncio.QueueFull:
+            DROPPED.inc()
+
+    async def _write(self) -> None:
+        while True:
+            taken = [await self._queue.get()]
+            while len(taken) < TOGETHER and not self._queue.empty():
+                taken.append(self._queue.get_nowait())
+            try:
+                await self._publisher.send(REQUESTS, [(key, encode(request)) for key, request, _ in taken])
+                await self._publisher.send(RESPONSES, [(key, encode(response)) for key, _, response in taken])
+            except PublishError as error:
+                DROPPED.inc(len(taken))
+                log.warning("%d answers were not logged: %s", len(taken), error)
+            finally:
+                for _ in taken:
+                    self._queue.task_done()

@@ -1,0 +1,79 @@
+"""The serving process: `bentoml serve bentos.service:Recommender`.
+
+Endpoints and their bounds; what they answer is computed by `bentos.answering`, the console's pages by `bentos.pages`.
+"""
+
+import gc
+import os
+
+os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
+
+from typing import Annotated
+
+import bentoml
+from pydantic import Field
+
+from bentos.messages import Categories, Context, Id, K, Recommendations, Similar, Trending
+from bentos.pages import pages
+from bentos.security import Guard
+from freshet.settings import get_settings
+
+
+@bentoml.asgi_app(pages, path="/")
+@bentoml.service(
+    name="recommender",
+    workers=1,
+    traffic={"timeout": 5, "max_concurrency": 256},
+    metrics={"enabled": True, "namespace": "freshet"},
+    logging={"access": {"enabled": False}},
+    tracing={"excluded_urls": ".*"},
+    endpoints={"livez": "/livez", "readyz": "/readyz"},
+)
+class Recommender:
+    """Recommendations that know the newest event."""
+
+    def __init__(self) -> None:
+        from bentos.answering import Answering
+
+        self.answering = Answering(get_settings())
+        pages.state.answering = self.answering
+
+    @bentoml.on_startup  # type: ignore[untyped-decorator, unused-ignore]
+    async def up(self) -> None:
+        """Connect, read all items, load the champion; then keep the collector away from what stays."""
+        await self.answering.start()
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 50, 100)
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator, unused-ignore]
+    async def down(self) -> None:
+        """Write what is queued and end."""
+        await self.answering.stop()
+
+    @bentoml.api  # type: ignore[untyped-decorator, unused-ignore]
+    async def recommend(
+        self,
+        user_id: Id,
+        k: K = 20,
+        context: Context | None = None,
+        exclude: Annotated[list[Id], Field(max_length=1_000)] | None = None,
+        categories: Categories | None = None,
+        explain: bool = False,
+    ) -> Recommendations:
+        """The best `k` items for a user now. `fallback` names what the answer had to do without."""
+        about = (context or Context()).model_dump()
+        return await self.answering.recommend(user_id, k, about, exclude or [], categories or [], explain)
+
+    @bentoml.api  # type: ignore[untyped-decorator, unused-ignore]
+    async def similar(self, item_id: Id, k: K = 20) -> Similar:
+        """Items that the same people like."""
+        return self.answering.similar(item_id, k)
+
+    @bentoml.api  # type: ignore[untyped-decorator, unused-ignore]
+    async def trending(self, k: K = 20, categories: Categories | None = None) -> Trending:
+        """What is liked lately."""
+        return self.answering.trending(k, categories or [])
+
+
+Recommender.add_asgi_middleware(Guard)
