@@ -27,7 +27,7 @@ class OnlineStates:
 
     async def get(self, key: str) -> bytes | None:
         """The state of one key, or None when it was never seen."""
-        message: bytes | None = await self._client.hget(entity_key(self._join_key, key), self._field)  # type: ignore[misc, arg-type, assignment]
+        message: bytes | None = await self._client.hget(entity_key(self._join_key, key), self._field)  # type: ignore[misc, arg-type]
         return None if message is None else unpack_bytes(message)
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:

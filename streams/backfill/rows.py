@@ -13,7 +13,7 @@ from streams.profiles import Profile
 
 FILE_ROWS = 1_000_000
 GROUP_ROWS = 50_000
-GROUP_BYTES = 64 * 1024 * 1024
+GROUP_BYTES = 32 * 1024 * 1024
 """A row group is written at this many rows or bytes of states: what a backfill holds in memory at a time."""
 
 

@@ -55,13 +55,7 @@ class ArchiveSink:
         self._waiting: dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]] = {}
         self._records, self._bytes, self._since = 0, 0, 0.0
         self._wanted = 0.0
-        self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=settings.kafka,
-            isolation_level="read_committed",
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            max_partition_fetch_bytes=4 * 1024 * 1024,
-        )
+        self._consumer: AIOKafkaConsumer[bytes, bytes]
 
     async def run(self, stop: asyncio.Event, until: Ends | None = None) -> None:
         """Until `stop` is set, or until all offsets below `until` are archived. Raises `ArchiveError`, `Busy`."""
@@ -69,6 +63,13 @@ class ArchiveSink:
             swept = files.sweep(self._dir)
             if swept:
                 log.warning("removed %d half-written files of a sink that was killed; their records are read again", swept)
+            self._consumer = AIOKafkaConsumer(
+                bootstrap_servers=self._settings.kafka,
+                isolation_level="read_committed",
+                enable_auto_commit=False,
+                auto_offset_reset="none",
+                max_partition_fetch_bytes=4 * 1024 * 1024,
+            )
             await self._consumer.start()
             try:
                 self._consumer.assign(_partitions(self._settings))
