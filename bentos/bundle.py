@@ -128,6 +128,9 @@ def check(folder: Path, key: bytes) -> dict[str, Any]:
         path = folder / name
         if path.name != name or not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
             raise BadBundle(f"{folder}: {name} is missing or was changed after it was signed")
+    strange = sorted({p.name for p in folder.iterdir()} - {MANIFEST, *manifest["files"]})
+    if strange:
+        raise BadBundle(f"{folder}: {strange[0]} was put there after the bundle was signed")
     if manifest["fingerprints"] != fingerprints() or manifest["inputs"] != list(input_names(SOURCES)):
         raise BadBundle(
             f"{folder} was trained on other features than feature_repo/features.py declares now: train again"
@@ -146,7 +149,7 @@ def load(folder: Path, key: bytes, version: str) -> Bundle:
     din = Din(len(manifest["inputs"]), vectors.shape[1])
     din.load_state_dict(load_tensors(folder / DIN))
     reranker: LambdaRank | RankNet
-    if (folder / LAMBDARANK).exists():
+    if LAMBDARANK in manifest["files"]:
         reranker = LambdaRank(lightgbm.Booster(model_file=folder / LAMBDARANK))
     else:
         reranker = RankNet(len(manifest["inputs"]) + 1)

@@ -1,4 +1,4 @@
-"""The bundle that serves: loaded at the start, loaded anew when the registry's champion changes, swapped as one reference."""
+"""The bundle that serves: loaded at the start and anew when the champion changes, swapped as one reference."""
 
 import asyncio
 import logging

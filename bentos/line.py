@@ -1,4 +1,4 @@
-"""The state of the line as the console shows it, from the processes' own metrics: rates and quantiles since the last look."""
+"""The state of the line as the console shows it: rates and quantiles since the last look, from all parts' metrics."""
 
 import asyncio
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What serving keeps in memory: the states of all items, followed from their topic, and the matrix of the last closed tile.
+"""What serving keeps in memory: all items' states, followed from their topic, and the matrix of the last closed tile.
 
 The matrix is computed once a tile on a thread of its own, and swapped as one reference, so answering never waits for
 it. Titles and categories come from `streams.catalogue`; users are read from the online store.

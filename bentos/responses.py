@@ -1,4 +1,4 @@
-"""Logs what was asked and what was served, with the values that it was served by, to Kafka; answering never waits for it."""
+"""Logs what was asked and served, with the values that it was served by, to Kafka; answering never waits for it."""
 
 import asyncio
 import logging

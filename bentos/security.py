@@ -11,7 +11,10 @@ MAX_BODY = 512 * 1024
 """Bytes of a request: a thousand excluded ids of 256 bytes and some."""
 OPEN = frozenset({"/livez", "/readyz", "/healthz"})
 """Paths that need no key: whoever restarts the process must be able to ask."""
-CSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'none'"
+CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'; form-action 'none'"
+)
 HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -33,10 +36,10 @@ class Guard:
             await self.app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        if self._key is not None and scope["path"] not in OPEN:
-            if not hmac.compare_digest(headers.get(b"x-api-key", b""), self._key):
-                await _refuse(send, 401, "send the key of this deployment in X-Api-Key")
-                return
+        given = headers.get(b"x-api-key", b"")
+        if self._key is not None and scope["path"] not in OPEN and not hmac.compare_digest(given, self._key):
+            await _refuse(send, 401, "send the key of this deployment in X-Api-Key")
+            return
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > MAX_BODY:
             await _refuse(send, 413, f"the body is larger than {MAX_BODY} bytes")

@@ -76,4 +76,4 @@ class Recommender:
         return self.answering.trending(k, categories or [])
 
 
-Recommender.add_asgi_middleware(Guard)
+Recommender.add_asgi_middleware(Guard)  # type: ignore[attr-defined]

@@ -5,9 +5,11 @@ the same `ItemTable` that serving uses. `audit` holds both against Feast's own j
 fitting are left to `training.pipeline`.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -126,14 +128,13 @@ class Asking:
     positives: tuple[str, ...]
 
 
-def feature_store() -> "FeatureStore":
-    """Feast's store for this repository."""
-    from pathlib import Path
-
+def feature_store(settings: Settings) -> "FeatureStore":
+    """Feast's store for this repository; `feature_store.yaml` takes its addresses from the environment."""
     from feast import FeatureStore
 
     import feature_repo
 
+    os.environ |= settings.as_env()
     return FeatureStore(repo_path=str(Path(feature_repo.__file__).parent))
 
 
@@ -230,21 +231,24 @@ def audit(store: "FeatureStore", some: Sequence[tuple[Question, str]]) -> int:
         }
     )
     joined = store.get_historical_features(
-        entity_df=frame, features=store.get_feature_service("ranker"), filter_by_created_timestamp=True
+        entity_df=frame,
+        features=store.get_feature_service("ranker"),
+        full_feature_names=True,  # both views call their feature `state`, and DuckDB's join takes no name twice
+        filter_by_created_timestamp=True,
     ).to_df()
     compared = 0
     for row in joined.to_dict("records"):
         question, item_id = some[int(row["n"])]
         mine = question.items.values_of(question.items.index[item_id])
         for name, value in [
-            *((f"user__{c}", v) for c, v in question.user_values.items()),
-            *((f"item__{c}", mine[c]) for c in ITEM_COLUMNS),
+            *((f"user_values__user__{c}", v) for c, v in question.user_values.items()),
+            *((f"item_values__item__{c}", mine[c]) for c in ITEM_COLUMNS),
         ]:
             theirs = list(row[name]) if isinstance(value, list) else row[name]
             if theirs != value:
                 raise Skew(
                     f"{name} of user {question.user_id} and item {item_id} at {_moment(question.at)}: "
-                    f"training has {value!r}, Feast {theirs!r}; run `freshet backfill` again, and report this if it stays"
+                    f"training has {value!r}, Feast {theirs!r}; run `freshet backfill` again, report this if it stays"
                 )
             compared += 1
     return compared

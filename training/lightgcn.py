@@ -4,6 +4,7 @@ So folding in a new event or a new user at serving time is the very computation 
 over sampled negatives; a user's own positive is taken out of the sum that has to predict it.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -47,12 +48,15 @@ class _Propagate(torch.autograd.Function):
 
 
 def _tensor(matrix: csr_matrix) -> Tensor:
-    return torch.sparse_csr_tensor(
-        torch.from_numpy(matrix.indptr.astype(np.int64)),
-        torch.from_numpy(matrix.indices.astype(np.int64)),
-        torch.from_numpy(matrix.data.astype(np.float32)),
-        matrix.shape,
-    )
+    with warnings.catch_warnings():  # torch calls its CSR "beta"; all that is used of it is one product
+        warnings.filterwarnings("ignore", "Sparse ", UserWarning)
+        return torch.sparse_csr_tensor(
+            torch.from_numpy(matrix.indptr.astype(np.int64)),
+            torch.from_numpy(matrix.indices.astype(np.int64)),
+            torch.from_numpy(matrix.data.astype(np.float32)),
+            matrix.shape,
+            check_invariants=True,
+        )
 
 
 def fit(liked: csr_matrix, parameters: Parameters | None = None, on_epoch: EpochDone | None = None) -> LightGCN:

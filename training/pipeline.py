@@ -100,7 +100,7 @@ def train(
         catalogue = asyncio.run(read_catalogue(settings))
         log = read_log(settings, sorted(catalogue, key=_natural))
         categories = {item_id: item.categories for item_id, item in catalogue.items()}
-        store = feature_store()
+        store = feature_store(settings)
     if int(log.liked.sum()) < LEAST_LIKED:
         raise NoData(
             f"{int(log.liked.sum())} liked interactions are archived, at least {LEAST_LIKED} are needed: "
