@@ -1,6 +1,6 @@
 """The engine: exactly-once stages on Faust's consumer, each source partition with a transactional producer of its own.
 
-`transport` brings batches. `states`, `fold` and `ring` are the pure state, `records` what it writes. `transaction` is
-one commit, `restore` reads a state back, `owner` is one partition of ours, `stage` all of an agent's, through rebalances.
+`transport` brings batches. `states`, `fold` and `ring` are the pure state, `records` what it writes. `transaction`
+is one commit, `restore` reads a state back, `owner` is one partition of ours, `stage` all those of an agent.
 What an event means is left to `streams.profiles`; which stages there are, to `streams.agents`.
 """

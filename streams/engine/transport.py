@@ -48,6 +48,18 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._isolation_level = "read_committed"
         return consumer
 
+    async def seek_to_committed(self) -> Any:
+        return await self.call_thread(self._seek_all)
+
+    async def _seek_all(self) -> Any:
+        """After a rebalance, really go back: aiokafka leaves a partition whose committed offset is none or 0 where it
+        is, and what was fetched and dropped in the rebalance would be lost without a trace."""
+        consumer = self._ensure_consumer()
+        offsets = await consumer.seek_to_committed()
+        if unmoved := [tp for tp, offset in offsets.items() if not offset]:
+            await consumer.seek_to_beginning(*unmoved)
+        return offsets
+
 
 class _Consumer(driver.Consumer):
     def _new_consumer_thread(self) -> _ConsumerThread:

@@ -67,12 +67,18 @@ def unfolded(settings: Settings) -> dict[str, str]:
 
 
 def wait_until_quiet(settings: Settings, limit_s: float) -> None:
-    """Until everything is folded and committed. Raises `TimeoutError`: the verdict is then HANG."""
-    give_up = time.monotonic() + limit_s
-    while left := unfolded(settings):
+    """Until everything is folded and committed. Raises `TimeoutError`: the verdict is then HANG.
+
+    Quiet is what two looks see, a second apart: a transaction's marks reach its topics one after another, so the
+    offsets of `events` may be there just before the deltas of the same transaction.
+    """
+    give_up, quiet = time.monotonic() + limit_s, 0
+    while quiet < 2:
+        left = unfolded(settings)
+        quiet = 0 if left else quiet + 1
         if time.monotonic() > give_up:
             raise TimeoutError(f"still not folded after {limit_s} s: {left}")
-        time.sleep(0.3)
+        time.sleep(1.0)
 
 
 @dataclass

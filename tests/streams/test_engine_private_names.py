@@ -27,6 +27,8 @@ from streams.topics import partition_of
         (driver.Consumer, "_to_message", ["self", "tp", "record"]),
         (driver.Consumer, "_getmany", ["self", "active_partitions", "timeout"]),
         (driver.AIOKafkaConsumerThread, "_create_worker_consumer", ["self", "transport"]),
+        (driver.AIOKafkaConsumerThread, "seek_to_committed", ["self"]),
+        (driver.AIOKafkaConsumerThread, "_ensure_consumer", ["self"]),
         (fetcher.PartitionRecords, "_consumer_record", ["self", "tp", "record"]),
     ],
 )
@@ -46,6 +48,12 @@ def test_the_fetcher_looks_partition_records_up_in_its_module() -> None:
 def test_faust_calls_getmany_and_to_message_on_the_consumer() -> None:
     assert "self._to_message" in inspect.getsource(faust_consumer.Consumer.getmany)
     assert "self._getmany(" in inspect.getsource(faust_consumer.Consumer)
+
+
+def test_faust_seeks_through_the_thread_after_a_rebalance() -> None:
+    assert "self._thread.seek_to_committed()" in inspect.getsource(faust_consumer.ThreadDelegateConsumer)
+    assert "self.seek_to_committed()" in inspect.getsource(faust_consumer.Consumer.perform_seek)
+    assert "if offset and offset > 0" in inspect.getsource(AIOKafkaConsumer.seek_to_committed), "why we seek the rest"
 
 
 def test_restores_are_awaited_before_the_seek_to_the_committed_offsets() -> None:
