@@ -1,0 +1,122 @@
+"""The stages one by one, against plain formulas."""
+
+import numpy as np
+import pytest
+import torch
+
+from bentos.inputs import History, ItemTable
+from bentos.stages.rank import Din, gap_bucket, rank
+from bentos.stages.recall import SOURCES, LightGCN, candidates
+from bentos.stages.rerank import diversify
+from feature_repo.features import item as item_profile
+from streams.aggregates import HOUR, TILE
+from tests.bentos.small import ITEMS, NOW, cascade, event, item_matrix, liking
+
+
+def test_the_factorised_attention_is_the_plain_one() -> None:
+    torch.manual_seed(0)
+    din = Din(inputs=4, dim=6)
+    history, gaps, candidate = torch.randn(1, 5, 6), torch.randint(0, 8, (1, 5)), torch.randn(1, 7, 6)
+    h, c, logits = din.attention(history, gaps, candidate)
+    w1w3, w2w3, w4 = din.of_history.weight, din.of_candidate.weight, din.of_both.weight
+    for m in range(7):
+        for t in range(5):
+            both = h[0, t] * c[0, m]
+            first = w1w3 @ h[0, t] + w2w3 @ c[0, m] + din.of_candidate.bias + w4 @ both
+            plain = din.attend(torch.relu(first))
+            assert logits[0, m, t].item() == pytest.approx(plain.item(), abs=1e-5)
+
+
+def test_attention_sums_to_one_and_to_nothing_without_a_history() -> None:
+    torch.manual_seed(0)
+    din = Din(inputs=4, dim=6).eval()
+    rows, vectors = np.ones((3, 4), np.float32), np.ones((3, 6), np.float32)
+    _, weights = rank(din, rows, vectors, np.ones((5, 6), np.float32), np.ones(5, np.float32))
+    np.testing.assert_allclose(weights.sum(1), 1.0, rtol=1e-5)
+    scores, none = rank(din, rows, vectors, np.zeros((0, 6), np.float32), np.zeros(0, np.float32))
+    assert none.sum() == 0
+    assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize(("age_s", "bucket"), [(0, 0), (59, 0), (60, 1), (239, 1), (240, 2), (1e9, 7)])
+def test_gaps_grow_by_factors_of_four(age_s: float, bucket: int) -> None:
+    assert gap_bucket(torch.tensor([age_s])).item() == bucket
+
+
+def test_fold_in_is_the_normalised_sum_of_what_was_liked() -> None:
+    items = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], np.float32)
+    graph = LightGCN(items, np.array([4.0, 1.0, 1.0], np.float32))
+    vector = graph.user(np.array([0, 1]), np.ones(2, np.float32))
+    np.testing.assert_allclose(vector, np.array([0.5, 1.0]) / np.sqrt(2), rtol=1e-6)
+
+
+def test_one_new_event_changes_the_order_of_recall() -> None:
+    recall, matrix = cascade().recall, item_matrix()
+    before, after = liking("i3"), liking("i3", "i20")
+    for j, name in enumerate(SOURCES[:4]):
+        scores = [recall.scores(v, matrix, History.of(v, matrix))[:, j] for v in (before, after)]
+        assert (np.argsort(-scores[0]) != np.argsort(-scores[1])).any(), name
+
+
+def test_candidates_name_every_source_that_found_them() -> None:
+    scores = np.zeros((6, len(SOURCES)), np.float32)
+    scores[:, 0] = [6, 5, 4, 3, 2, 1]
+    scores[0, 3] = 1.0
+    rows, sources = candidates(scores, np.array([True, False, True, True, True, True]), 4)
+    assert rows.tolist() == [0, 2, 3, 4]
+    assert set(sources[0]) == {SOURCES[0], SOURCES[3]}
+
+
+def test_equal_scores_are_recalled_in_the_order_of_the_matrix() -> None:
+    scores = np.zeros((9, len(SOURCES)), np.float32)
+    scores[:, 4] = 1.0
+    rows, _ = candidates(scores, np.ones(9, bool), 5)
+    assert rows.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_marginal_relevance_by_hand() -> None:
+    scores = np.array([3.0, 2.9, 2.0], np.float32)
+    same = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
+    assert diversify(scores, same, 3, 0.0).tolist() == [0, 1, 2]
+    # the second is like the first, so it costs its strength (in spreads of the scores), and the third goes before it
+    assert diversify(scores, same, 3, 5.0).tolist() == [0, 2, 1]
+
+
+def test_item_values_at_a_tile_are_those_of_the_profile() -> None:
+    """The table recomputes only what changed, and ages the rest; that must not be seen."""
+    rng = np.random.default_rng(5)
+    states = {f"i{n}": item_profile.new() for n in range(6)}
+    table = ItemTable()
+    for name in states:
+        table.describe(name, ("drama",))
+    for step in range(400):
+        tile = NOW // TILE * TILE + step * 7 * TILE
+        for name in rng.choice(list(states), rng.integers(0, 3), replace=False):
+            delta = item_profile.new()
+            kind = str(rng.choice(["view", "click", "impression", "rate"]))
+            at = tile - int(rng.integers(1, HOUR))
+            item_profile.update(delta, event(step, f"u{rng.integers(9)}", name, kind, at, 4.0))
+            item_profile.merge(states[name], delta)
+            table.put(name, item_profile.encode(states[name]))
+        if step % 5 == 0:
+            matrix = table.at(tile)
+            for name, state in states.items():
+                known = item_profile.values_at_tile(item_profile.encode(state), tile)
+                assert matrix.values_of(matrix.index[name]) == known, (step, name)
+
+
+def test_matrices_of_one_list_of_items_share_what_is_derived() -> None:
+    table = ItemTable()
+    table.describe("i1", ("drama",))
+    first, second = table.at(TILE), table.at(2 * TILE)
+    owner, made = object(), []
+    for matrix in (first, second):
+        matrix.derive(owner, lambda: made.append(1))
+    assert len(made) == 1
+    table.describe("i2", ("war",))
+    table.at(3 * TILE).derive(owner, lambda: made.append(1))
+    assert len(made) == 2
+
+
+def test_the_size_of_the_small_world() -> None:
+    assert len(item_matrix()) == ITEMS

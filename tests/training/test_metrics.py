@@ -1,0 +1,101 @@
+"""The metrics against numbers worked out by hand, and the rules for ties and for what a user has seen."""
+
+from math import log2
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bentos.inputs import ItemTable
+from training.datasets import Question
+from training.evaluation import Result, Scoreboard, per_question, ranked
+from training.rankers import ndcg
+
+
+def question(*positives: str, seen: tuple[str, ...] = (), items: int = 30) -> Question:
+    table = ItemTable()
+    for n in range(items):
+        table.describe(f"i{n}", ())
+    return Question("u", 0, {}, table.at(0), frozenset(seen), positives)
+
+
+def always(*best: int) -> Any:
+    return lambda _: [f"i{n}" for n in best]
+
+
+def result(model: Any, *questions: Question) -> Result:
+    board = Scoreboard("static", {"m": model}).run(questions)
+    return board.results({"m": 1.5}, {"m": 2.5})[0]
+
+
+@pytest.mark.parametrize("place", [1, 2, 3, 10])
+def test_one_positive_at_a_place(place: int) -> None:
+    got = result(always(*range(20)), question(f"i{place - 1}")).metrics
+    assert got["NDCG@10"] == pytest.approx(1 / log2(place + 1))  # place 1 gives 1, place 2 gives 0.6309...
+    assert got["NDCG@20"] == pytest.approx(1 / log2(place + 1))
+    assert got["HR@10"] == got["HR@20"] == got["Recall@20"] == 1
+
+
+def test_just_beyond_ten_and_twenty() -> None:
+    eleventh = result(always(*range(20)), question("i10")).metrics
+    assert (eleventh["HR@10"], eleventh["NDCG@10"], eleventh["HR@20"]) == (0, 0, 1)
+    assert eleventh["NDCG@20"] == pytest.approx(1 / log2(12))
+    assert set(result(always(*range(20)), question("i25")).metrics.values()) == {0}
+
+
+def test_several_positives() -> None:
+    got = result(always(0, 1, 2, 3, 4), question("i0", "i3", "i29")).metrics
+    best = 1 + 1 / log2(3) + 1 / log2(4)
+    assert got["NDCG@10"] == pytest.approx((1 + 1 / log2(5)) / best)
+    assert got["Recall@20"] == pytest.approx(2 / 3)
+    assert got["HR@10"] == 1
+
+
+def test_more_positives_than_places_can_still_be_perfect() -> None:
+    got = result(always(*range(20)), question(*(f"i{n}" for n in range(25)))).metrics
+    assert got["NDCG@10"] == pytest.approx(1)
+    assert got["Recall@20"] == pytest.approx(20 / 25)
+
+
+def test_the_mean_is_over_all_questions_even_those_without_an_answer() -> None:
+    board = Scoreboard("static", {"m": lambda q: ["i0"] if "i0" in q.positives else []})
+    board.run([question("i0"), question("i1")])
+    assert board.results({}, {})[0].metrics["NDCG@10"] == pytest.approx(0.5)
+    assert per_question(board, "m") == [1.0, 0.0]
+
+
+def test_coverage_is_the_share_of_items_that_were_shown() -> None:
+    assert result(always(0, 1, 2), question("i0"), question("i1")).coverage == pytest.approx(3 / 30)
+
+
+def test_no_question_is_an_error_and_not_a_zero() -> None:
+    with pytest.raises(ValueError, match="no question"):
+        Scoreboard("static", {"m": always(1)}).run([]).results({}, {})
+
+
+def test_equal_scores_keep_the_order_of_the_catalogue() -> None:
+    model = ranked(lambda q: np.zeros(len(q.items), np.float32))
+    assert model(question("i0"))[:4] == ["i0", "i1", "i2", "i3"]
+
+
+def test_what_was_seen_is_left_out() -> None:
+    model = ranked(lambda q: -np.arange(len(q.items), dtype=np.float32))
+    assert model(question("i9", seen=("i0", "i2", "never heard of")))[:3] == ["i1", "i3", "i4"]
+
+
+def test_all_items_compete() -> None:
+    """No sampled metric: a positive that 20 of 3,000 items beat is a miss."""
+    model = ranked(lambda q: np.arange(len(q.items), dtype=np.float32))
+    assert result(model, question("i2979", items=3_000)).metrics["HR@20"] == 0
+    assert result(model, question("i2980", items=3_000)).metrics["HR@20"] == 1
+
+
+def test_the_metric_that_chooses_between_rerankers_agrees() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        scores, labels = rng.normal(size=30).astype(np.float32), (rng.random(30) < 0.2).astype(np.float32)
+        positives = tuple(f"i{n}" for n in np.flatnonzero(labels))
+        if positives:
+            order = np.argsort(-scores)[:20]
+            full = result(always(*order), question(*positives)).metrics
+            assert ndcg(labels, scores) == pytest.approx(full["NDCG@10"])

@@ -1,0 +1,133 @@
+"""Every model of what goes with what, on data with a known answer, through the same checks."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+
+from bentos.inputs import Floats, ItemTable
+from feature_repo.features import user as user_profile
+from streams.events import Event
+from training import item_to_item, lightgcn
+from training.baselines import baselines
+from training.datasets import Question
+
+GROUPS, OF_GROUP, USERS = 3, 6, 90
+ITEMS = GROUPS * OF_GROUP
+
+
+def planted() -> csr_matrix:
+    """Each user likes four items of one of three groups."""
+    rng = np.random.default_rng(1)
+    dense = np.zeros((USERS, ITEMS), np.float32)
+    for user in range(USERS):
+        dense[user, user % GROUPS * OF_GROUP + rng.choice(OF_GROUP, 4, replace=False)] = 1.0
+    return csr_matrix(dense)
+
+
+LIKED = planted()
+Scores = Callable[[np.ndarray], Floats]
+
+
+def of_baseline(name: str) -> Scores:
+    scorer = baselines(LIKED)[name]()
+
+    def score(rows: np.ndarray) -> Floats:
+        table, state = ItemTable(), user_profile.new()
+        for n in range(ITEMS):
+            table.describe(f"i{n}", ())
+        for at, row in enumerate(rows):
+            user_profile.update(state, Event(f"e{at}", "u", f"i{row}", "click", at + 1, at + 1))
+        return scorer(Question("u", 1_000, user_profile.values(state, 1_000), table.at(0), frozenset(), ()))
+
+    return score
+
+
+def of_links(links: csr_matrix) -> Scores:
+    from bentos.stages.recall import ItemToItem
+
+    return lambda rows: ItemToItem(links).scores(rows, np.ones(len(rows), np.float32))
+
+
+def of_graph() -> Scores:
+    graph = lightgcn.fit(LIKED, lightgcn.Parameters(dim=16, epochs=40, batch=256, negatives=64))
+    return lambda rows: graph.scores(rows, np.ones(len(rows), np.float32))
+
+
+MODELS: dict[str, Callable[[], Scores]] = {
+    "item CF": lambda: of_baseline("item CF"),
+    "ALS": lambda: of_baseline("ALS"),
+    "EASE": lambda: of_baseline("EASE"),
+    "closed form": lambda: of_links(item_to_item.ease(LIKED, 10.0)),
+    "cosine": lambda: of_links(item_to_item.cosine(LIKED, 8)),
+    "LightGCN": of_graph,
+}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def scores(request: pytest.FixtureRequest) -> Scores:
+    return MODELS[request.param]()
+
+
+@pytest.mark.parametrize("group", range(GROUPS))
+def test_what_goes_with_it_comes_first(scores: Scores, group: int) -> None:
+    mine = np.array([group * OF_GROUP, group * OF_GROUP + 1])
+    given = scores(mine).astype(float)
+    given[mine] = -np.inf
+    best = np.argsort(-given)[: OF_GROUP - 2]
+    assert set(best // OF_GROUP) == {group}
+
+
+def test_another_event_moves_the_answer(scores: Scores) -> None:
+    """Fold-in: a model that was not trained again answers to the newest event."""
+    before, after = scores(np.array([0])), scores(np.array([0, OF_GROUP, OF_GROUP + 1]))
+    other = slice(OF_GROUP + 2, 2 * OF_GROUP)
+
+    def lead(given: Floats) -> float:
+        """How far the second group lies before the third, in spreads of the scores."""
+        return float((given[other].mean() - given[2 * OF_GROUP :].mean()) / given.std())
+
+    assert lead(after) > lead(before) + 0.5
+
+
+def test_no_history_gives_no_opinion(scores: Scores) -> None:
+    given = scores(np.array([], dtype=np.int64))
+    assert given.shape == (ITEMS,)
+    assert not given.any()
+
+
+@pytest.mark.parametrize("fit", [lambda: of_graph()(np.array([0])), lambda: of_baseline("ALS")(np.array([0]))])
+def test_a_seeded_fit_can_be_repeated(fit: Callable[[], Floats]) -> None:
+    np.testing.assert_array_equal(fit(), fit())
+
+
+def test_cosine_by_hand() -> None:
+    liked = csr_matrix(np.array([[1, 1, 0], [1, 0, 0], [1, 1, 1]], np.float32))
+    near = item_to_item.cosine(liked, 5).toarray()
+    assert near[0, 1] == pytest.approx(2 / np.sqrt(3 * 2))
+    assert near[0, 2] == pytest.approx(1 / np.sqrt(3 * 1))
+    assert near[0, 0] == 0
+    assert item_to_item.cosine(liked, 1)[0].nnz == 1
+
+
+def test_ease_solves_its_problem() -> None:
+    """Its weights are the minimum of |X - XB|^2 + lambda |B|^2 with a zero diagonal: no small change is better."""
+    x, penalty = LIKED.toarray().astype(float), 10.0
+    weights = item_to_item.ease(LIKED, penalty).toarray().astype(float)
+
+    def cost(b: np.ndarray) -> float:
+        return float(((x - x @ b) ** 2).sum() + penalty * (b**2).sum())
+
+    rng = np.random.default_rng(0)
+    assert np.diag(weights).tolist() == [0.0] * ITEMS
+    for _ in range(20):
+        step = rng.normal(size=weights.shape) * 1e-3
+        np.fill_diagonal(step, 0.0)
+        assert cost(weights + step) > cost(weights)
+
+
+def test_a_large_catalogue_falls_back_to_cosine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(item_to_item, "CLOSED_FORM_ITEMS", ITEMS - 1)
+    links = item_to_item.fit(LIKED).weights
+    assert (links != item_to_item.cosine(LIKED, item_to_item.LINKS)).nnz == 0
