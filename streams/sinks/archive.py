@@ -26,6 +26,8 @@ FLUSH_S = 5.0
 FLUSH_RECORDS = 50_000
 FLUSH_BYTES = 64 * 1024 * 1024
 """A file is closed when records have waited for this long, or when all partitions together hold this much."""
+ASKED_S = 0.5
+"""Somebody who asks for a file gets one at once when it is quiet, and after this long while records keep coming."""
 POLL_MS = 200
 POLL_RECORDS = 20_000
 PATIENCE_S = 60.0
@@ -109,9 +111,9 @@ class ArchiveSink:
             self._waiting.setdefault(partition, []).extend(records)
             self._records += len(records)
             self._bytes += sum(len(r.value or b"") + len(r.key or b"") for r in records)
-        late = self._records and time.monotonic() - self._since >= FLUSH_S
-        wanted = _time_of(self._dir / WANTED)
-        asked = wanted != self._wanted and not polled  # first all that came before
+        age = time.monotonic() - self._since if self._records else 0.0
+        late, wanted = age >= FLUSH_S, _time_of(self._dir / WANTED)
+        asked = wanted != self._wanted and (not polled or age >= ASKED_S)  # first all that came before
         if late or asked or self._records >= FLUSH_RECORDS or self._bytes >= FLUSH_BYTES:
             await self._flush()
             self._wanted = wanted if asked else self._wanted
