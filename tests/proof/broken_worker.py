@@ -1,21 +1,13 @@
 """A worker with one promise broken on purpose: a proof that passes it proves nothing.
 
-`python -m tests.proof.broken_worker random-ids|unawaited worker ...`
+`python -m tests.proof.broken_worker unawaited worker ...`
 """
 
 import asyncio
-import random
 import sys
 from typing import Any
 
 from streams.engine import transaction
-
-
-class RandomIds(transaction.AIOKafkaProducer):  # type: ignore[misc]
-    """A transactional id that no other owner of the partition will ever fence."""
-
-    def __init__(self, *, transactional_id: str, **options: Any) -> None:
-        super().__init__(transactional_id=f"{transactional_id}-{random.getrandbits(48)}", **options)
 
 
 class Unawaited(transaction.AIOKafkaProducer):  # type: ignore[misc]
@@ -29,7 +21,7 @@ class Unawaited(transaction.AIOKafkaProducer):  # type: ignore[misc]
 
 
 def main() -> None:
-    transaction.AIOKafkaProducer = {"random-ids": RandomIds, "unawaited": Unawaited}[sys.argv.pop(1)]
+    transaction.AIOKafkaProducer = {"unawaited": Unawaited}[sys.argv.pop(1)]
     from streams.app import app
 
     app.main()

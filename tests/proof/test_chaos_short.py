@@ -113,17 +113,6 @@ async def test_nothing_is_lost_or_doubled_by_kills_zombies_retries_and_poison(
     assert fleet.exits[0] == 2, f"not every worker stopped cleanly at the end: {fleet.exits}"
 
 
-async def test_the_proof_catches_random_transactional_ids(settings: Settings, tmp_path: Path) -> None:
-    with Fleet(settings, ports(2), tmp_path, [*BROKEN, "random-ids"]) as fleet:
-        async with flowing(settings, 2_000, seed=2):
-            await started(fleet)
-            await asyncio.sleep(2.0)
-            await zombie(fleet)
-            await asyncio.sleep(1.0)
-        found = await verdict(settings, 10)
-    assert [line for line in found if not line.startswith("HANG")], "a worker that nobody can fence passed"
-
-
 @asynccontextmanager
 async def refusing(settings: Settings) -> AsyncIterator[None]:
     """The broker takes no batch of rows that is larger than a few rows."""
