@@ -17,14 +17,14 @@ from redis.exceptions import RedisError
 from bentos.cascade import Ask, Pick, popular
 from bentos.champion import Champion
 from bentos.inputs import ItemMatrix
-from bentos.live import LiveItems, now
+from bentos.live import LiveItems
 from bentos.messages import Because, Recommendations, Recommended, Similar, Trending
 from bentos.responses import ResponseLog
 from feature_repo.features import user as user_profile
 from feature_repo.online import OnlineUsers
 from freshet.settings import Settings
 from streams.door import new_id
-from streams.events import Micros
+from streams.events import Micros, now
 from streams.profiles import BadState, header
 
 NEW_USER = "new_user"

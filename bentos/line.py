@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from bentos.answering import Answering
+if TYPE_CHECKING:
+    from bentos.answering import Answering
 
 TIMEOUT_S = 1.0
 LEAST_S = 0.8
@@ -23,7 +24,7 @@ Samples = Mapping[str, Sequence[tuple[Mapping[str, str], float]]]
 class Line:
     """Looks at worker, sinks and this process."""
 
-    answering: Answering
+    answering: "Answering"
     _at: float = 0.0
     _applied: float | None = None
     _answered: int = 0

@@ -8,7 +8,6 @@ import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from time import time
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
@@ -16,7 +15,7 @@ from aiokafka.errors import KafkaError
 from bentos.inputs import ItemMatrix, ItemTable
 from freshet.settings import Settings
 from streams.catalogue import Catalogue
-from streams.events import Micros
+from streams.events import Micros, now
 from streams.profiles import header, is_meta_key, t_item
 from streams.topics import ITEM_FEATURES
 
@@ -26,11 +25,6 @@ CHECK_S = 0.5
 """How often to look whether a tile has closed or an item was added."""
 
 log = logging.getLogger(__name__)
-
-
-def now() -> Micros:
-    """This instant, epoch microseconds."""
-    return int(time() * 1_000_000)
 
 
 class LiveItems:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import _bentoml_impl.server
 import httpx
@@ -13,9 +13,12 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from bentos.answering import Answering
 from bentos.line import Line
+from streams.events import now
 from streams.profiles import BadState
+
+if TYPE_CHECKING:  # the process that only watches the workers imports this module too, and needs no models
+    from bentos.answering import Answering
 
 STATIC = Path(__file__).parent / "console"
 FORWARD_S = 5.0
@@ -27,7 +30,7 @@ def _json(body: Any, status: int = 200) -> Response:
     return Response(encode(body), status, media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
-def _answering(request: Request) -> Answering:
+def _answering(request: Request) -> "Answering":
     answering: Answering = request.app.state.answering
     return answering
 
@@ -47,8 +50,6 @@ async def user(request: Request) -> Response:
     answering = _answering(request)
     user_id = request.path_params["user_id"]
     row, missing = await answering.state(user_id)
-    from bentos.live import now
-
     at = now()
     try:
         values, version = answering.values(row, at)
@@ -66,7 +67,7 @@ async def user(request: Request) -> Response:
     )
 
 
-def _titles(answering: Answering, values: Mapping[str, Any]) -> dict[str, str]:
+def _titles(answering: "Answering", values: Mapping[str, Any]) -> dict[str, str]:
     named = {*values["history"], *values["bought"]}
     return {i: item.title for i in named if (item := answering.items.catalogue.get(i)) is not None}
 

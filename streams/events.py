@@ -7,6 +7,7 @@ passes `decode`. What an event does to a feature is left to `streams.aggregates`
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from time import time_ns
 from typing import Any
 
 import msgspec
@@ -14,9 +15,13 @@ import msgspec
 Micros = int
 """Integer microseconds since the Unix epoch, UTC."""
 
-TYPES = frozenset(
-    "view click cart purchase rate watch review like dislike impression".split()
-)
+
+def now() -> Micros:
+    """This instant."""
+    return time_ns() // 1_000
+
+
+TYPES = frozenset(["view", "click", "cart", "purchase", "rate", "watch", "review", "like", "dislike", "impression"])
 """The types that the shipped features know. Any other name that matches `CUSTOM_TYPE` is accepted as a custom type."""
 
 CUSTOM_TYPE = re.compile(r"[a-z][a-z0-9_]{0,31}")
@@ -63,13 +68,19 @@ def decode(data: bytes, tolerance: Micros = FUTURE_TOLERANCE) -> Event:
     """Read one record of the `events` topic. Raises `BadEvent` on anything that a fold must not apply."""
     try:
         event = _decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:  # deep nesting in an unknown field recurses
+    except (
+        msgspec.DecodeError,
+        UnicodeDecodeError,
+        RecursionError,
+    ) as error:  # deep nesting in an unknown field recurses
         raise BadEvent(str(error)) from None
     check(event, tolerance)
     return event
 
 
-def accept(raw: Mapping[str, Any], now: Micros, *, categories: tuple[str, ...] = (), tolerance: Micros = FUTURE_TOLERANCE) -> Event:
+def accept(
+    raw: Mapping[str, Any], now: Micros, *, categories: tuple[str, ...] = (), tolerance: Micros = FUTURE_TOLERANCE
+) -> Event:
     """Make an event of what a client sent, at the door.
 
     `now` becomes its arrival. `event_time` may be an RFC 3339 string or Unix seconds, and is `now` when absent.
@@ -77,7 +88,9 @@ def accept(raw: Mapping[str, Any], now: Micros, *, categories: tuple[str, ...] =
     """
     unknown = raw.keys() - _FIELDS
     if unknown:
-        raise BadEvent(f"unknown field {sorted(unknown)[0]!r}; known are {', '.join(sorted(_FIELDS))}; use `properties` for your own")
+        raise BadEvent(
+            f"unknown field {sorted(unknown)[0]!r}; known are {', '.join(sorted(_FIELDS))}; use `properties` for your own"
+        )
     fields = dict(raw)
     fields["event_time"] = instant(raw["event_time"]) if raw.get("event_time") is not None else now
     fields["arrival"] = now
@@ -133,4 +146,6 @@ def check(event: Event, tolerance: Micros) -> None:
     if event.arrival > LATEST:
         raise BadEvent("arrival lies beyond the year 3000; it is in microseconds since 1970")
     if event.event_time > event.arrival + tolerance:
-        raise BadEvent(f"event_time lies {(event.event_time - event.arrival) / 1e6:.0f} s after arrival; at most {tolerance / 1e6:.0f} s is tolerated: check the sender's clock")
+        raise BadEvent(
+            f"event_time lies {(event.event_time - event.arrival) / 1e6:.0f} s after arrival; at most {tolerance / 1e6:.0f} s is tolerated: check the sender's clock"
+        )
