@@ -15,7 +15,7 @@ import numpy.typing as npt
 from bentos.inputs import Floats, History, Indices, ItemMatrix, candidate_rows
 from bentos.stages.explain import Because, because
 from bentos.stages.rank import Din, rank
-from bentos.stages.recall import Recall, candidates, trending
+from bentos.stages.recall import Recall, candidates
 from bentos.stages.rerank import Reranker, diversify
 
 HISTORY = 50
@@ -89,8 +89,9 @@ def allowed(ask: Ask) -> npt.NDArray[np.bool_]:
 
 
 def popular(ask: Ask) -> list[Pick]:
-    """The baseline and the last fallback: what is liked lately, best first; ties by the matrix' order."""
-    score = np.where(allowed(ask), trending(ask.items), -np.inf)
+    """The baseline and the last fallback: what was liked most in seven days, then ever; ties by the matrix' order."""
+    liked = ask.items.column("likes_7d") + 1e-6 * ask.items.column("likes_ever")
+    score = np.where(allowed(ask), liked, -np.inf)
     order = np.argsort(-score, kind="stable")[: ask.k]
     reason = Because("trending", None, 0.0)
     return [

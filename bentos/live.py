@@ -8,6 +8,7 @@ import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from time import monotonic
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
@@ -21,6 +22,8 @@ from streams.topics import ITEM_FEATURES
 
 RETRY_S = 1.0
 POLL_MS = 200
+REFRESH_S = 5.0
+"""States that came in after their tile had closed (a backlog, a replay) are read this often; others read the same."""
 CHECK_S = 0.5
 """How often to look whether a tile has closed or an item was added."""
 
@@ -98,12 +101,14 @@ class LiveItems:
             self.newest = max(self.newest, head.created)
 
     async def _keep(self) -> None:
-        """Compute the matrix when a tile has closed, when items were described, and as soon as all is read."""
-        loop = asyncio.get_running_loop()
+        """Compute the matrix when a tile has closed, when items were described, after a backlog, and when all is read."""
+        loop, computed = asyncio.get_running_loop(), 0.0
         while True:
             tile, described = t_item(now()), self.catalogue.version
             first = self._read_all.is_set() and self.catalogue.ready.is_set() and not self.ready.is_set()
-            if first or tile > self.matrix.tile or described != self._described:
+            behind = bool(self._arrived) and monotonic() - computed > REFRESH_S
+            if first or behind or tile > self.matrix.tile or described != self._described:
+                computed = monotonic()
                 rows, self._arrived = self._arrived, {}
                 items = {i: item.categories for i, item in self.catalogue.all().items()}
                 self.matrix = await loop.run_in_executor(self._thread, self._compute, rows, items, tile)

@@ -14,11 +14,11 @@ const ago = (s) => s < 60 ? `${Math.round(s)} s` : s < 3600 ? `${Math.round(s / 
 
 /** A cover drawn from the title. */
 function Cover({ title, categories }) {
-  const base = hue((categories[0] || "") + "x"), words = title.split(/\s+/).slice(0, 4);
+  const base = hue((categories[0] || "") + "x"), words = title.split(/\s+/).slice(0, 3);
   return html`<svg class="cover" viewBox="0 0 120 80" aria-hidden="true">
     <rect width="120" height="80" fill=${`hsl(${base} 45% 32%)`}></rect>
     <circle cx=${20 + (hue(title) % 80)} cy=${10 + (hue(title + "y") % 60)} r=${18 + (hue(title + "r") % 22)} fill=${`hsl(${(base + 40) % 360} 55% 52%)`} opacity=".75"></circle>
-    ${words.map((word, n) => html`<text x="8" y=${24 + n * 15} fill="#fff" font-size="12" font-weight="600">${word.slice(0, 16)}</text>`)}
+    ${words.map((word, n) => html`<text x="8" y=${22 + n * 14} fill="#fff" font-size="11" font-weight="600">${word.slice(0, 16)}</text>`)}
   </svg>`;
 }
 
@@ -86,7 +86,7 @@ export function TryIt() {
   const v = user && user.values;
   return html`
     <${Strip} now=${line.now} />
-    <form class="who" role="search" onSubmit=${(e) => { e.preventDefault(); choose(field.current.value.trim()); }}>
+    <form class="who" onSubmit=${(e) => { e.preventDefault(); choose(field.current.value.trim()); }}>
       <label for="who">User</label>
       <input id="who" ref=${field} value=${name} onInput=${(e) => setName(e.target.value)} placeholder="a user id" autocomplete="off" maxlength="256" />
       <button type="submit" disabled=${busy}>Open</button>
