@@ -141,7 +141,9 @@ async def freshness(
             (await door.post("/events", json=_event(user, items[n % len(items)]))).raise_for_status()
             while await read(user) <= old:
                 if time.monotonic() - start > PATIENCE_S:
-                    raise Stuck(f"{read.__name__}: no newer state of {user} after {PATIENCE_S:.0f} s; is the worker up?")
+                    raise Stuck(
+                        f"{read.__name__}: no newer state of {user} after {PATIENCE_S:.0f} s; is the worker up?"
+                    )
                 await asyncio.sleep(POLL_S)
             out.append(time.monotonic() - start)
             await asyncio.sleep(0.1)

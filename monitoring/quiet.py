@@ -35,7 +35,7 @@ def left(settings: Settings) -> dict[str, int]:
         waiting[f"{ITEM_DELTAS} {p}"] = waiting.get(f"{ITEM_DELTAS} {p}", 0) + 1
     with Redis.from_url(settings.redis_url, socket_timeout=5, socket_connect_timeout=5) as client:
         for topic in (USER_FEATURES, ITEM_FEATURES):
-            stored = {int(p): int(o) for p, o in client.hgetall(f"freshet:progress:{settings.topic(topic)}").items()}  # type: ignore[union-attr]
+            stored = {int(p): int(o) for p, o in client.hgetall(f"freshet:progress:{settings.topic(topic)}").items()}
             for p, _ in raw.read(settings, topic, stored):
                 waiting[f"{topic} {p} in Redis"] = waiting.get(f"{topic} {p} in Redis", 0) + 1
     return waiting

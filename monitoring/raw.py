@@ -66,12 +66,16 @@ def read(
             silent = 0.0 if messages else silent + WAIT_S
             if silent > SILENCE_S:
                 raise ReadError(
-                    f"{settings.topic(topic)} at {settings.kafka}: nothing came for {SILENCE_S:.0f} s; is an open transaction in the way?"
+                    f"{settings.topic(topic)} at {settings.kafka}: nothing came for {SILENCE_S:.0f} s; "
+                    "is a transaction left open, or the broker gone?"
                 )
             for message in messages:
                 error = message.error()
                 if error is None:
-                    yield message.partition(), (message.offset(), message.key(), message.value())
+                    partition, offset = message.partition(), message.offset()
+                    assert partition is not None  # only errors come without
+                    assert offset is not None
+                    yield partition, (offset, message.key(), message.value())
                 elif error.code() == KafkaError._PARTITION_EOF:
                     left.discard(message.partition())
                 elif not error.retriable():

@@ -45,8 +45,24 @@ class Partition:
 
 
 @dataclass(frozen=True)
+class ByTime:
+    """Answers against what had happened by their instant: `behind` of `answers` did not know of every event yet.
+
+    `lag_ms`: how long before the answer the oldest event that it missed had arrived (p50, p99, worst).
+    """
+
+    answers: int
+    behind: int
+    lag_ms: dict[str, float]
+
+    @property
+    def share(self) -> float:
+        return self.behind / self.answers if self.answers else 0.0
+
+
+@dataclass(frozen=True)
 class VerifyReport:
-    """The verdict. `at` is when it was given (epoch microseconds); `users` and `items` how many there are."""
+    """The verdict. `at` is when it was given (epoch microseconds); `users` and `items` how many were compared."""
 
     at: int
     seconds: float
@@ -54,6 +70,7 @@ class VerifyReport:
     items: int
     partitions: list[Partition]
     checks: list[Check]
+    by_time: ByTime | None = None
 
     @property
     def mismatches(self) -> int:
@@ -62,7 +79,7 @@ class VerifyReport:
     @property
     def ok(self) -> bool:
         """Nothing differed, and there was something to compare."""
-        return self.mismatches == 0 and any(p.applied for p in self.partitions)
+        return self.mismatches == 0 and any(check.compared for check in self.checks)
 
     def to_json(self) -> dict[str, Any]:
         """A stable form: the fields, `ok` and `mismatches`."""
