@@ -29,7 +29,11 @@ def feast(settings: Settings, *arguments: str) -> str:
     """What `feast -c feature_repo <arguments>` prints, run with these settings. Raises `ApplyError`."""
     program = Path(sys.executable).with_name("feast")
     done = subprocess.run(
-        [program, "-c", FOLDER, *arguments], env=environ | settings.as_env(), capture_output=True, text=True, check=False
+        [program, "-c", FOLDER, *arguments],
+        env=environ | settings.as_env(),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise ApplyError(f"feast {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")

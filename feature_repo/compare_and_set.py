@@ -4,7 +4,6 @@ One Lua call compares the ranks and sets the fields, so no writer can slip in be
 Feast's own `materialize` through `feature_repo.redis_store`. What a row looks like is left to `feature_repo.layout`.
 """
 
-
 from collections.abc import Sequence
 from hashlib import sha1
 from typing import Any, Protocol
@@ -47,7 +46,9 @@ class _Client(Protocol):
     def script_load(self, script: str) -> Any: ...
 
 
-def write(client: _Client, view: str, rows: Sequence[StoredRow], *, ttl_s: int = 0, one_key_a_call: bool = False) -> int:
+def write(
+    client: _Client, view: str, rows: Sequence[StoredRow], *, ttl_s: int = 0, one_key_a_call: bool = False
+) -> int:
     """Write rows of one view; all have the same fields. Returns how many were written; the others were stale.
 
     All calls go in one round trip. `one_key_a_call` is for Redis Cluster, whose scripts may touch one slot only.

@@ -16,8 +16,9 @@ PROJECT = "freshet"
 """Feast's project: the end of every key in Redis. `feature_store.yaml` says the same."""
 VIEWS = {"user": "user_state", "item": "item_state"}
 """Profile name -> name of its feature view."""
-STATE, VERSION = "state", "version"
-"""The two features of each view."""
+STATE = {"user": "state", "item": "item_state"}
+VERSION = {"user": "version", "item": "item_version"}
+"""Profile name -> names of its view's two features. They differ as Feast joins views without prefixes."""
 
 _STRING = 2
 """`STRING` of Feast's `ValueType`."""
@@ -41,7 +42,16 @@ def entity_key(join_key: str, value: str) -> bytes:
     """The hash of one user or item (Feast's entity key serialization, version 3)."""
     name, text = join_key.encode(), value.encode()
     return b"".join(
-        (_U32.pack(1), _U32.pack(_STRING), _U32.pack(len(name)), name, _U32.pack(_STRING), _U32.pack(len(text)), text, PROJECT.encode())
+        (
+            _U32.pack(1),
+            _U32.pack(_STRING),
+            _U32.pack(len(name)),
+            name,
+            _U32.pack(_STRING),
+            _U32.pack(len(text)),
+            text,
+            PROJECT.encode(),
+        )
     )
 
 
@@ -65,15 +75,25 @@ def rank(version: int, event_time: Micros) -> bytes:
     return _RANK.pack(version + 1, event_time)
 
 
-def stored(view: str, key: bytes, data: bytes, head: Header) -> StoredRow:
-    """The row of a state, `data`, whose header is `head`, under the hash `key`."""
+def state_field(profile: str) -> bytes:
+    """The field of a profile's state."""
+    return feature_field(VIEWS[profile], STATE[profile])
+
+
+def version_field(profile: str) -> bytes:
+    """The field of a profile's version."""
+    return feature_field(VIEWS[profile], VERSION[profile])
+
+
+def stored(profile: str, key: bytes, data: bytes, head: Header) -> StoredRow:
+    """The row of a profile's state, `data`, whose header is `head`, under the hash `key`."""
     return StoredRow(
         key,
         rank(head.version, head.event_time),
         (
-            (time_field(view), pack_time(head.event_time)),
-            (feature_field(view, STATE), pack_bytes(data)),
-            (feature_field(view, VERSION), pack_int(head.version)),
+            (time_field(VIEWS[profile]), pack_time(head.event_time)),
+            (state_field(profile), pack_bytes(data)),
+            (version_field(profile), pack_int(head.version)),
         ),
     )
 
@@ -86,7 +106,9 @@ def pack_bytes(data: bytes) -> bytes:
 def unpack_bytes(message: bytes) -> bytes:
     """The inverse of `pack_bytes`. Raises `ValueError` when the message holds anything else."""
     if message[:1] != bytes((_BYTES_TAG,)):
-        raise ValueError(f"a feature that should hold bytes begins with {message[:1].hex() or 'nothing'}; was it written by another store?")
+        raise ValueError(
+            f"a feature that should hold bytes begins with {message[:1].hex() or 'nothing'}; was it written by another store?"
+        )
     size, shift, at = 0, 0, 1
     while True:
         byte = message[at]

@@ -15,6 +15,7 @@ from freshet.settings import Settings
 from streams.profiles import Profile
 
 EVENT_TIMESTAMP, CREATED_TIMESTAMP = "event_timestamp", "created_timestamp"
+STATE, VERSION = "state", "version"
 BOOTSTRAP = "0-bootstrap.parquet"
 """A file without rows: a glob that matches no file is an error in DuckDB, and a new deployment has no rows yet."""
 
@@ -37,8 +38,8 @@ def schema(profile: Profile) -> pa.Schema:
             pa.field(profile.key, pa.string(), nullable=False),
             pa.field(EVENT_TIMESTAMP, stamp, nullable=False),
             pa.field(CREATED_TIMESTAMP, stamp, nullable=False),
-            pa.field("state", pa.binary(), nullable=False),
-            pa.field("version", pa.int64(), nullable=False),
+            pa.field(STATE, pa.binary(), nullable=False),
+            pa.field(VERSION, pa.int64(), nullable=False),
         ]
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from redis.asyncio import Redis
 
 from feature_repo.features import item, user
-from feature_repo.layout import STATE, VIEWS, entity_key, feature_field, unpack_bytes
+from feature_repo.layout import entity_key, state_field, unpack_bytes
 from freshet.settings import Settings
 from streams.profiles import Profile
 
@@ -23,7 +23,7 @@ class OnlineStates:
         """Connects on the first read."""
         self._client = Redis.from_url(settings.redis_url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
         self._join_key = profile.key
-        self._field = feature_field(VIEWS[profile.name], STATE)
+        self._field = state_field(profile.name)
 
     async def get(self, key: str) -> bytes | None:
         """The state of one key, or None when it was never seen."""

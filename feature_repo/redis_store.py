@@ -27,10 +27,10 @@ Row = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
 _EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 
-class VersionedRedisOnlineStoreConfig(RedisOnlineStoreConfig):  # type: ignore[misc]
+class VersionedRedisOnlineStoreConfig(RedisOnlineStoreConfig):
     """`connection_string` is a Redis URL, or Feast's own form."""
 
-    type: Literal["feature_repo.redis_store.VersionedRedisOnlineStore"] = (
+    type: Literal["feature_repo.redis_store.VersionedRedisOnlineStore"] = (  # type: ignore[assignment]
         "feature_repo.redis_store.VersionedRedisOnlineStore"
     )
 
@@ -43,8 +43,8 @@ class VersionedRedisOnlineStoreConfig(RedisOnlineStoreConfig):  # type: ignore[m
         return value
 
 
-class VersionedRedisOnlineStore(RedisOnlineStore):  # type: ignore[misc]
-    """Ranks the rows of a view by its `version` feature and then by time; those of a view without one by time alone."""
+class VersionedRedisOnlineStore(RedisOnlineStore):
+    """Ranks the rows of our views by version and then by time; those of a view without a version by time alone."""
 
     @staticmethod
     def _parse_connection_string(connection_string: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -52,7 +52,7 @@ class VersionedRedisOnlineStore(RedisOnlineStore):  # type: ignore[misc]
         if "://" not in connection_string:
             nodes, params = RedisOnlineStore._parse_connection_string(connection_string)
             return nodes, params
-        parts: dict[str, Any] = dict(parse_url(connection_string))
+        parts: dict[str, Any] = dict(parse_url(connection_string))  # type: ignore[no-untyped-call]
         if connection_string.startswith("rediss:"):
             parts["ssl"] = True
         elif connection_string.startswith("unix:"):
@@ -69,7 +69,7 @@ class VersionedRedisOnlineStore(RedisOnlineStore):  # type: ignore[misc]
         by_shape: dict[tuple[str, ...], list[StoredRow]] = {}
         for key, values, at, _ in data:
             micros = (_aware(at) - _EPOCH) // _MICROSECOND
-            version = values[VERSION].int64_val if VERSION in values else -1
+            version = next((values[name].int64_val for name in VERSION.values() if name in values), -1)
             features = ((_mmh3(f"{view}:{name}"), value.SerializeToString()) for name, value in values.items())
             by_shape.setdefault(tuple(values), []).append(
                 StoredRow(

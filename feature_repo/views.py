@@ -9,15 +9,21 @@ from typing import Any
 
 from feast import FeatureView, Field, RequestSource
 from feast.on_demand_feature_view import on_demand_feature_view
-from feast.types import Array, Bytes, Float64, Int64, String
+from feast.types import Array, Bytes, ComplexFeastType, Float64, Int64, PrimitiveFeastType, String
 
 from feature_repo import entities
 from feature_repo.features import item, user
 from feature_repo.layout import STATE, VERSION, VIEWS
 from feature_repo.sources import item_push, user_push
+from streams.aggregates import Dtype
 from streams.profiles import Profile
 
-TYPES = {"int64": Int64, "float64": Float64, "string[]": Array(String), "float64[]": Array(Float64)}
+TYPES: dict[Dtype, ComplexFeastType | PrimitiveFeastType] = {
+    "int64": Int64,
+    "float64": Float64,
+    "string[]": Array(String),
+    "float64[]": Array(Float64),
+}
 
 asked_at = RequestSource(name="asked_at", schema=[Field(name="at", dtype=Int64)])
 """The instant to read at, in microseconds since the epoch."""
@@ -26,7 +32,7 @@ asked_at = RequestSource(name="asked_at", schema=[Field(name="at", dtype=Int64)]
 def _state_view(profile: Profile, **options: Any) -> FeatureView:
     return FeatureView(
         name=VIEWS[profile.name],
-        schema=[Field(name=STATE, dtype=Bytes), Field(name=VERSION, dtype=Int64)],
+        schema=[Field(name=STATE[profile.name], dtype=Bytes), Field(name=VERSION[profile.name], dtype=Int64)],
         online=True,
         description=f"The state of each {profile.name}; read it at an instant with {profile.name}_values.",
         **options,
@@ -44,7 +50,7 @@ def columns(profile: Profile) -> list[Field]:
 
 def read(profile: Profile, inputs: dict[str, list[Any]]) -> dict[str, list[Any]]:
     """What an on-demand view gives: every column, for each pair of a state (None: never seen) and an instant."""
-    states = inputs[f"{VIEWS[profile.name]}__{STATE}"]
+    states = inputs[f"{VIEWS[profile.name]}__{STATE[profile.name]}"]
     rows = [profile.values(state, at) for state, at in zip(states, inputs["at"], strict=True)]
     return {f"{profile.name}__{c.name}": [row[c.name] for row in rows] for c in profile.columns}
 
@@ -52,7 +58,7 @@ def read(profile: Profile, inputs: dict[str, list[Any]]) -> dict[str, list[Any]]
 # Feast keeps the source of these two functions in its registry and runs it alone, so they import what they need.
 
 
-@on_demand_feature_view(sources=[user_state, asked_at], schema=columns(user), mode="python")
+@on_demand_feature_view(sources=[user_state, asked_at], schema=columns(user), mode="python")  # type: ignore[untyped-decorator]
 def user_values(inputs: "dict[str, list[Any]]") -> "dict[str, list[Any]]":
     """Every user column at the instant `at`."""
     from feature_repo.features import user
@@ -61,7 +67,7 @@ def user_values(inputs: "dict[str, list[Any]]") -> "dict[str, list[Any]]":
     return read(user, inputs)
 
 
-@on_demand_feature_view(sources=[item_state, asked_at], schema=columns(item), mode="python")
+@on_demand_feature_view(sources=[item_state, asked_at], schema=columns(item), mode="python")  # type: ignore[untyped-decorator]
 def item_values(inputs: "dict[str, list[Any]]") -> "dict[str, list[Any]]":
     """Every item column at the last tile that was closed at the instant `at`."""
     from feature_repo.features import item

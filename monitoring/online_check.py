@@ -5,7 +5,7 @@ from itertools import islice
 
 from redis import Redis
 
-from feature_repo.layout import PROJECT, STATE, VIEWS, entity_key, feature_field, unpack_bytes
+from feature_repo.layout import PROJECT, entity_key, state_field, unpack_bytes
 from freshet.settings import Settings
 from monitoring.quiet import Progress
 from monitoring.report import Check
@@ -17,7 +17,7 @@ AT_ONCE = 2_000
 def redis_equal(settings: Settings, profile: Profile, rows: Mapping[str, bytes], progress: Progress) -> Check:
     """`rows`: the newest committed row of each key."""
     check = Check(f"Redis: the state of every {profile.name}, byte for byte")
-    field = feature_field(VIEWS[profile.name], STATE)
+    field = state_field(profile.name)
     with Redis.from_url(settings.redis_url, socket_timeout=30) as client:
         left = iter(rows.items())
         while some := list(islice(left, AT_ONCE)):

@@ -48,7 +48,9 @@ class Aside:
             self._write()
 
     def _write(self) -> None:
-        self._file.write_table(pa.table([pa.array(c, f.type) for c, f in zip(self._columns, _SCHEMA, strict=True)], schema=_SCHEMA))
+        self._file.write_table(
+            pa.table([pa.array(c, f.type) for c, f in zip(self._columns, _SCHEMA, strict=True)], schema=_SCHEMA)
+        )
         for column in self._columns:
             column.clear()
 

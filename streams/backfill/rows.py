@@ -30,7 +30,9 @@ class RowWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is None:
             self._write_group()
         if self._file is not None:
@@ -55,7 +57,9 @@ class RowWriter:
         table = pa.table(arrays, schema=self._schema)
         if self._file is None:
             path = self._folder / f"{self._name}-{self.rows:012}.parquet"
-            self._file = pq.ParquetWriter(path, self._schema, compression="zstd", compression_level=1, use_dictionary=False)
+            self._file = pq.ParquetWriter(
+                path, self._schema, compression="zstd", compression_level=1, use_dictionary=False
+            )
         self._file.write_table(table)
         self.rows += len(table)
         self._in_file += len(table)

@@ -54,7 +54,13 @@ class BackfillReport:
     seconds: float
 
 
-def backfill(settings: Settings, until: Mapping[int, int] | None = None, progress: Progress | None = None, *, archived_only: bool = False) -> BackfillReport:
+def backfill(
+    settings: Settings,
+    until: Mapping[int, int] | None = None,
+    progress: Progress | None = None,
+    *,
+    archived_only: bool = False,
+) -> BackfillReport:
     """Fill the offline store from the archive; readers see the old rows until all new ones are there.
 
     Without `until` (partition -> first offset to leave out), everything that is in Kafka now is archived first, unless
@@ -83,7 +89,10 @@ def backfill(settings: Settings, until: Mapping[int, int] | None = None, progres
             offline.finish(folder, profile)
             offline.publish(settings, profile, folder)
         cleaning.pop_all()
-    counts = {name: sum(getattr(fold.meta, name) for fold in run.folds) for name in ("applied", "late", "duplicate", "rejected")}
+    counts = {
+        name: sum(getattr(fold.meta, name) for fold in run.folds)
+        for name in ("applied", "late", "duplicate", "rejected")
+    }
     return BackfillReport(users.rows, items.rows, **counts, offsets=ends, seconds=time.monotonic() - begun)
 
 
@@ -134,12 +143,19 @@ def _in_chunks(archived: list[ArchiveFile], end: int) -> Iterator[list[tuple[int
         yield some
 
 
-def _checked(settings: Settings, archived: dict[int, list[ArchiveFile]], until: Mapping[int, int] | None) -> dict[int, int]:
+def _checked(
+    settings: Settings, archived: dict[int, list[ArchiveFile]], until: Mapping[int, int] | None
+) -> dict[int, int]:
     """Partition -> first offset to leave out. Raises `BackfillError` where offsets are missing."""
     where = settings.archive_dir / EVENTS
     for partition, found in archived.items():
         if found and found[0].first > 0:
-            log.warning("the archive of %s partition %d begins at offset %d: what came before is not in the rows", EVENTS, partition, found[0].first)
+            log.warning(
+                "the archive of %s partition %d begins at offset %d: what came before is not in the rows",
+                EVENTS,
+                partition,
+                found[0].first,
+            )
         for before, after in zip(found, found[1:], strict=False):
             if after.first != before.last + 1:
                 raise BackfillError(
@@ -149,7 +165,9 @@ def _checked(settings: Settings, archived: dict[int, list[ArchiveFile]], until: 
                 )
     ends = {partition: found[-1].last + 1 for partition, found in archived.items() if found}
     if not ends:
-        raise BackfillError(f"no events are archived in {where}: is the archive sink running, and has anything been sent?")
+        raise BackfillError(
+            f"no events are archived in {where}: is the archive sink running, and has anything been sent?"
+        )
     if until is None:
         return ends
     for partition, end in until.items():

@@ -22,11 +22,15 @@ log = logging.getLogger("streams.sinks")
 
 def main() -> int:
     """Returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m streams.sinks", description="Carry what the stream has made to where it is read.")
+    parser = argparse.ArgumentParser(
+        prog="python -m streams.sinks", description="Carry what the stream has made to where it is read."
+    )
     which = parser.add_subparsers(dest="sink", required=True)
     which.add_parser("online", help="states into Redis")
     archive = which.add_parser("archive", help="raw topics into Parquet files")
-    archive.add_argument("--until-now", action="store_true", help="archive all that is in Kafka at this moment, then exit")
+    archive.add_argument(
+        "--until-now", action="store_true", help="archive all that is in Kafka at this moment, then exit"
+    )
     asked = parser.parse_args()
     try:
         settings = get_settings()
@@ -52,7 +56,11 @@ async def _run(which: str, settings: Settings) -> None:
     try:
         await sink.run(stop)
     except Exception as error:
-        leave(f"the {which} sink cannot go on: {error}", "see the cause above; what was not yet written is read again at the next start", error)
+        leave(
+            f"the {which} sink cannot go on: {error}",
+            "see the cause above; what was not yet written is read again at the next start",
+            error,
+        )
 
 
 if __name__ == "__main__":

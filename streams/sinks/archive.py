@@ -64,7 +64,9 @@ class ArchiveSink:
         with _locked(self._dir):
             swept = files.sweep(self._dir)
             if swept:
-                log.warning("removed %d half-written files of a sink that was killed; their records are read again", swept)
+                log.warning(
+                    "removed %d half-written files of a sink that was killed; their records are read again", swept
+                )
             self._consumer = AIOKafkaConsumer(
                 bootstrap_servers=self._settings.kafka,
                 isolation_level="read_committed",
@@ -161,7 +163,9 @@ async def _ask_for(archive_dir: Path, until: Ends) -> None:
     give_up = time.monotonic() + PATIENCE_S
     while not _reaches(archive_dir, until):
         if time.monotonic() > give_up:
-            raise ArchiveError(f"the archive sink has not caught up within {PATIENCE_S:.0f} s; see its log and its metric freshet_sink_lag_records")
+            raise ArchiveError(
+                f"the archive sink has not caught up within {PATIENCE_S:.0f} s; see its log and its metric freshet_sink_lag_records"
+            )
         (archive_dir / WANTED).touch()
         await asyncio.sleep(0.25)
 
@@ -181,11 +185,17 @@ async def _ends(settings: Settings) -> Ends:
         found = await consumer.end_offsets(_partitions(settings))
     finally:
         await consumer.stop()
-    return {name: {p.partition: end for p, end in found.items() if p.topic == settings.topic(name)} for name in ARCHIVED}
+    return {
+        name: {p.partition: end for p, end in found.items() if p.topic == settings.topic(name)} for name in ARCHIVED
+    }
 
 
 def _partitions(settings: Settings) -> list[TopicPartition]:
-    return [TopicPartition(settings.topic(name), p) for name in ARCHIVED for p in range(TOPICS[name].partitions or settings.partitions)]
+    return [
+        TopicPartition(settings.topic(name), p)
+        for name in ARCHIVED
+        for p in range(TOPICS[name].partitions or settings.partitions)
+    ]
 
 
 def _time_of(path: Path) -> float:

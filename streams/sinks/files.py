@@ -104,7 +104,9 @@ def sweep(archive_dir: Path) -> int:
     return len(left)
 
 
-def read(file: ArchiveFile, after: int = -1, before: int | None = None) -> Iterator[tuple[int, bytes | None, bytes | None]]:
+def read(
+    file: ArchiveFile, after: int = -1, before: int | None = None
+) -> Iterator[tuple[int, bytes | None, bytes | None]]:
     """(offset, key, value) of a file's records with `after` < offset < `before`."""
     for batch in pq.ParquetFile(file.path).iter_batches(batch_size=8192, columns=["offset", "key", "value"]):
         offsets, keys, values = (batch.column(n).to_pylist() for n in range(3))

@@ -11,8 +11,14 @@ FRESHNESS = Histogram(
     buckets=(0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.5, 2, 5, 10, 60),
 )
 WRITTEN = Counter("freshet_sink_rows_written", "Rows that a sink has written.", ["sink", "topic"])
-STALE = Counter("freshet_sink_rows_stale", "Rows that were left out as the store has the same or a newer one.", ["topic"])
-LAG = Gauge("freshet_sink_lag_records", "Offsets between a topic's end and what the sink has read; a few are transaction marks.", ["sink", "topic"])
+STALE = Counter(
+    "freshet_sink_rows_stale", "Rows that were left out as the store has the same or a newer one.", ["topic"]
+)
+LAG = Gauge(
+    "freshet_sink_lag_records",
+    "Offsets between a topic's end and what the sink has read; a few are transaction marks.",
+    ["sink", "topic"],
+)
 REWINDS = Counter("freshet_sink_rewinds", "How often the online store had lost rows and the sink went back.", ["topic"])
 OUTAGES = Counter("freshet_sink_store_outages", "How often Redis did not answer.")
 

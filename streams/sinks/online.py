@@ -22,15 +22,14 @@ from redis.retry import Retry
 from feature_repo import compare_and_set
 from feature_repo.features import item, user
 from feature_repo.layout import (
-    STATE,
-    VERSION,
     VIEWS,
     StoredRow,
     entity_key,
-    feature_field,
     rank_field,
+    state_field,
     stored,
     time_field,
+    version_field,
 )
 from freshet.settings import Settings
 from streams.profiles import Profile, header, is_meta_key
@@ -64,7 +63,10 @@ class OnlineSink:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._redis = Redis.from_url(
-            settings.redis_url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S, retry=Retry(NoBackoff(), 0)
+            settings.redis_url,
+            socket_timeout=REDIS_TIMEOUT_S,
+            socket_connect_timeout=REDIS_TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
         )
         self._progress = {name: Progress(self._redis, settings.topic(name)) for name in SOURCES}
         self._known: dict[str, dict[int, int]] = {}
@@ -84,7 +86,13 @@ class OnlineSink:
         """Until `stop` is set. Raises what it cannot wait out."""
         await self._consumer.start()
         try:
-            self._consumer.assign([self._partition(name, p) for name in SOURCES for p in range(TOPICS[name].partitions or self._settings.partitions)])
+            self._consumer.assign(
+                [
+                    self._partition(name, p)
+                    for name in SOURCES
+                    for p in range(TOPICS[name].partitions or self._settings.partitions)
+                ]
+            )
             await self._return_to_store()
             while not stop.is_set():
                 await self._step()
@@ -134,12 +142,16 @@ class OnlineSink:
         for key, data in rows.items():
             hashed = entity_key(profile.key, key.decode())
             if data is None:
-                self._redis.hdel(hashed, time_field(view), rank_field(view), feature_field(view, STATE), feature_field(view, VERSION))  # type: ignore[arg-type]
+                self._redis.hdel(
+                    hashed, time_field(view), rank_field(view), state_field(profile.name), version_field(profile.name)
+                )  # type: ignore[arg-type]
                 continue
             head = header(data)
             if head is None:
-                raise Lost(f"{name} holds {len(data)} bytes under {key[:80]!r} that are no state; is another application writing to it?")
-            ready.append(stored(view, hashed, data, head))
+                raise Lost(
+                    f"{name} holds {len(data)} bytes under {key[:80]!r} that are no state; is another application writing to it?"
+                )
+            ready.append(stored(profile.name, hashed, data, head))
             created.append(head.created)
         written = compare_and_set.write(self._redis, view, ready)
         metrics.WRITTEN.labels("online", name).inc(written)
@@ -155,7 +167,9 @@ class OnlineSink:
         return {name: progress.read() for name, progress in self._progress.items()}
 
     async def _rewind(self) -> None:
-        log.error("Redis does not hold the progress that it was given (it lost its tail, was flushed, or another sink runs): going back to what it holds")
+        log.error(
+            "Redis does not hold the progress that it was given (it lost its tail, was flushed, or another sink runs): going back to what it holds"
+        )
         for name in SOURCES:
             metrics.REWINDS.labels(name).inc()
         await self._return_to_store()
@@ -213,6 +227,8 @@ class OnlineSink:
                 behind[self._names[partition.topic]] += max(0, end - await self._consumer.position(partition))
         for name, records in behind.items():
             metrics.LAG.labels("online", name).set(records)
-        places = {self._partition(name, p): offset for name, known in self._known.items() for p, offset in known.items()}
+        places = {
+            self._partition(name, p): offset for name, known in self._known.items() for p, offset in known.items()
+        }
         if places:
             await self._consumer.commit(places)

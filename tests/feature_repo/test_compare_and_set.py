@@ -21,7 +21,7 @@ def row(key: str, version: int, at: int = 1) -> layout.StoredRow:
     data = user.encode(state)
     head = header(data)
     assert head is not None
-    return layout.stored(VIEW, layout.entity_key("user_id", key), data, head)
+    return layout.stored("user", layout.entity_key("user_id", key), data, head)
 
 
 @pytest.mark.redis

@@ -39,9 +39,9 @@ def test_times_are_framed_as_protobuf_does(at: int) -> None:
 
 
 def test_fields_are_those_of_feast() -> None:
-    for view in layout.VIEWS.values():
-        for feature in (layout.STATE, layout.VERSION):
-            assert layout.feature_field(view, feature) == _mmh3(f"{view}:{feature}")
+    for name, view in layout.VIEWS.items():
+        assert layout.state_field(name) == _mmh3(f"{view}:{layout.STATE[name]}")
+        assert layout.version_field(name) == _mmh3(f"{view}:{layout.VERSION[name]}")
 
 
 def test_a_value_of_another_kind_is_refused() -> None:
@@ -50,6 +50,9 @@ def test_a_value_of_another_kind_is_refused() -> None:
             layout.unpack_bytes(wrong)
 
 
-@given(st.tuples(st.integers(-1, 1 << 62), st.integers(0, LATEST)), st.tuples(st.integers(-1, 1 << 62), st.integers(0, LATEST)))
+@given(
+    st.tuples(st.integers(-1, 1 << 62), st.integers(0, LATEST)),
+    st.tuples(st.integers(-1, 1 << 62), st.integers(0, LATEST)),
+)
 def test_ranks_order_by_version_then_time(one: tuple[int, int], other: tuple[int, int]) -> None:
     assert (layout.rank(*one) < layout.rank(*other)) == (one < other)

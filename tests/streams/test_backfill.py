@@ -27,7 +27,9 @@ def settings(tmp_path: Path) -> Settings:
 
 def rows(settings: Settings, profile: Profile) -> list[tuple[str, Micros, Micros, bytes, int]]:
     table = pq.read_table(offline.folder(settings, profile).resolve())
-    stamps = [[at.value // 1_000 for at in table.column(n).to_pandas()] for n in ("event_timestamp", "created_timestamp")]
+    stamps = [
+        [at.value // 1_000 for at in table.column(n).to_pandas()] for n in ("event_timestamp", "created_timestamp")
+    ]
     texts = (table.column(n).to_pylist() for n in (profile.key, "state", "version"))
     keys, states, versions = texts
     return list(zip(keys, *stamps, states, versions, strict=True))
