@@ -68,7 +68,9 @@ class UserFold(Fold[Profile]):
         for record in records:
             offset, key, value = record
             if offset != meta.next_offset:
-                self._first(offset)
+                self.begin(offset)
+                if offset != meta.next_offset:
+                    raise Gap(f"{self.source} partition {self.partition}: expected {meta.next_offset}, got {offset}")
             meta.next_offset = offset + 1
             try:
                 event = decode(value or b"", tolerance)
@@ -101,14 +103,6 @@ class UserFold(Fold[Profile]):
             self._count_item(event, offset)
             if applied_hook is not None:
                 applied_hook(event, state)
-
-    def _first(self, offset: int) -> None:
-        if self.meta.next_offset >= 0:
-            expected = self.meta.next_offset
-            raise Gap(
-                f"{self.source} partition {self.partition}: expected offset {expected}, the next record has {offset}"
-            )
-        self.meta.start_offset = offset
 
     def _misplaced(self, key: bytes) -> bool:
         return self.partitions is not None and partition_of(key, self.partitions) != self.partition
@@ -170,8 +164,7 @@ class ItemFold(Fold[TiledProfile]):
                 raise Gap(
                     f"{self.source} partition {self.partition}: offset {offset} came after {meta.next_offset - 1}"
                 )
-            if meta.next_offset < 0:
-                meta.start_offset = offset
+            self.begin(offset)
             meta.next_offset = offset + 1
             try:
                 delta = profile.decode(value or b"")

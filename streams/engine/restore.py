@@ -6,7 +6,7 @@ transactions before, so that nothing is written meanwhile.
 
 from collections.abc import Iterable, Mapping
 from time import monotonic
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -66,13 +66,21 @@ async def restore(bootstrap: str, topic: str, targets: Mapping[int, Loadable]) -
         await consumer.stop()
 
 
-async def committed_offsets(bootstrap: str, group: str, topic: str, partitions: Iterable[int]) -> dict[int, int | None]:
-    """The group's committed offset of each partition; None where it has none."""
+class Offsets(NamedTuple):
+    """Of one partition: the oldest record that is left, and what the group has committed (None: nothing)."""
+
+    oldest: int
+    committed: int | None
+
+
+async def offsets(bootstrap: str, group: str, topic: str, partitions: Iterable[int]) -> dict[int, Offsets]:
+    """Where each partition begins, and how far the group has come in it."""
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=group, enable_auto_commit=False)
     await consumer.start()
     try:
         targets = [TopicPartition(topic, p) for p in partitions]
         consumer.assign(targets)
-        return {tp.partition: await consumer.committed(tp) for tp in targets}
+        oldest = await consumer.beginning_offsets(targets)
+        return {tp.partition: Offsets(oldest[tp], await consumer.committed(tp)) for tp in targets}
     finally:
         await consumer.stop()

@@ -21,7 +21,7 @@ from streams.engine.leave import leave
 from streams.engine.metrics import RESTORE_SECONDS, RESTORED
 from streams.engine.owner import Owner
 from streams.engine.records import Record
-from streams.engine.restore import committed_offsets, restore
+from streams.engine.restore import offsets, restore
 from streams.engine.ring import BadRing
 from streams.engine.transaction import Transactions
 from streams.engine.transport import Batch
@@ -85,9 +85,9 @@ class Stage:
         rebalance = self._rebalances
         try:
             kept = [p for p in self._owners if p in partitions]
-            committed = await committed_offsets(self._settings.kafka, self.group, self.topic, kept) if kept else {}
+            now = await offsets(self._settings.kafka, self.group, self.topic, kept) if kept else {}
             for p, owner in list(self._owners.items()):
-                if p not in partitions or (committed[p] if committed[p] is not None else -1) != owner.committed:
+                if p not in partitions or now[p].committed != owner.committed:
                     log.info("%s partition %d: given up at offset %d", self.source, p, owner.committed)
                     await self._owners.pop(p).stop()
             await self._open([p for p in partitions if p not in self._owners])
@@ -114,10 +114,11 @@ class Stage:
         await asyncio.gather(*(t.open() for t in transactions.values()))
         fenced = perf_counter()
         records = await restore(self._settings.kafka, self._log_topic, folds)
-        committed = await committed_offsets(self._settings.kafka, self.group, self.topic, partitions)
+        now = await offsets(self._settings.kafka, self.group, self.topic, partitions)
         for p, fold in folds.items():
             fold.loaded()
-            self._check(p, fold.meta.next_offset, committed[p])
+            self._check(p, fold.meta.next_offset, now[p].committed)
+            fold.begin(now[p].oldest)
             self._owners[p] = Owner(self._settings, fold, transactions[p])
         seconds = perf_counter() - started
         RESTORE_SECONDS.labels(self.source).set(seconds)

@@ -54,6 +54,11 @@ class Fold(ABC, Generic[P]):
     def loaded(self) -> None:
         """All records are loaded: check them against each other."""
 
+    def begin(self, offset: int) -> None:
+        """Where a partition that was never folded begins: a first record beyond it is a gap, too."""
+        if self.meta.next_offset < 0:
+            self.meta.start_offset = self.meta.next_offset = offset
+
     def snapshot(self) -> Snapshot:
         """What changed, as a consistent cut at `meta.next_offset`. Synchronous; the rows become the cold states."""
         dirty, self.dirty = self.dirty, {}

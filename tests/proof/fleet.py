@@ -20,8 +20,11 @@ ARGUMENTS = ["worker", "-l", "info", "--without-web"]
 class Fleet:
     """Workers `w0`, `w1`, ... under one supervisor thread. `exits` counts how they ended, -9 being our own SIGKILL."""
 
-    def __init__(self, settings: Settings, ports: list[int], folder: Path, command: list[str] = FAUST) -> None:
+    def __init__(
+        self, settings: Settings, ports: list[int], folder: Path, command: list[str] = FAUST, apart_s: float = 0
+    ) -> None:
         self._settings, self._ports, self._folder, self._command = settings, ports, folder, command
+        self._apart_s = apart_s
         self.exits: Counter[int] = Counter()
         self.starts = 0
         self._stopping = False
@@ -31,7 +34,9 @@ class Fleet:
         self._supervisor = threading.Thread(target=self._supervise)
 
     def __enter__(self) -> Self:
-        self._workers = [self._start(i) for i in range(len(self._ports))]
+        for i in range(len(self._ports)):
+            time.sleep(self._apart_s if i else 0)
+            self._workers.append(self._start(i))
         self._supervisor.start()
         return self
 

@@ -113,6 +113,16 @@ async def test_nothing_is_lost_or_doubled_by_kills_zombies_retries_and_poison(
     assert fleet.exits[0] == 2, f"not every worker stopped cleanly at the end: {fleet.exits}"
 
 
+async def test_a_worker_that_joins_before_the_first_commit_costs_nothing(settings: Settings, tmp_path: Path) -> None:
+    """The rebalance then meets partitions without a committed offset; such starts lost records once."""
+    backlog = workload.records(20_000, 4, users=5_000, items=500, duplicates=0.03)
+    await workload.produce(settings.kafka, settings.topic("events"), backlog)
+    with Fleet(settings, ports(2), tmp_path, apart_s=0.7) as fleet:
+        await started(fleet)
+        assert await verdict(settings) == []
+    assert fleet.exits == {0: 2}
+
+
 @asynccontextmanager
 async def refusing(settings: Settings) -> AsyncIterator[None]:
     """The broker takes no batch of rows that is larger than a few rows."""

@@ -171,8 +171,12 @@ def test_an_event_from_the_future_or_far_too_late_changes_nothing() -> None:
 def test_a_gap_stops_the_fold() -> None:
     folded = fold()
     folded.fold([(5, b"u", view("a"))])
-    with pytest.raises(Gap, match="expected offset 6, the next record has 8"):
+    with pytest.raises(Gap, match="expected 6, got 8"):
         folded.fold([(8, b"u", view("b"))])
+    fresh = fold()
+    fresh.begin(3)
+    with pytest.raises(Gap, match="expected 3, got 4"):
+        fresh.fold([(4, b"u", view("a"))])
     items = ItemFold(0)
     items.fold([(9, b"i", item.encode(item.new()))])
     with pytest.raises(Gap, match="offset 9 came after 9"):
