@@ -19,7 +19,7 @@ class ApplyError(RuntimeError):
 
 
 def apply(settings: Settings) -> str:
-    """Bring Feast's registry to what is declared here, and return what Feast says of the changes. Raises `ApplyError`."""
+    """Bring Feast's registry to what is declared; return what Feast says of the changes. Raises `ApplyError`."""
     said = feast(settings, "plan")
     feast(settings, "apply")
     return "\n".join(line for line in said.splitlines() if line.strip() and not any(noise in line for noise in _NOISE))

@@ -1,7 +1,8 @@
 """How a row lies in Redis: Feast's own keys, fields and value bytes, written and read without importing Feast.
 
-Importing Feast costs 700 MB and seconds, which neither the sink nor serving should pay for a few bytes of framing. The
-tests compare every function here with Feast's own. Which row may replace which is left to `feature_repo.compare_and_set`.
+Importing Feast costs 700 MB and seconds, which neither the sink nor serving should pay for a few bytes of framing.
+The tests compare every function here with Feast's own. Which row may replace which is left to
+`feature_repo.compare_and_set`.
 """
 
 from struct import Struct
@@ -107,7 +108,7 @@ def unpack_bytes(message: bytes) -> bytes:
     """The inverse of `pack_bytes`. Raises `ValueError` when the message holds anything else."""
     if message[:1] != bytes((_BYTES_TAG,)):
         raise ValueError(
-            f"a feature that should hold bytes begins with {message[:1].hex() or 'nothing'}; was it written by another store?"
+            f"a feature of bytes begins with {message[:1].hex() or 'nothing'}; was it written by another store?"
         )
     size, shift, at = 0, 0, 1
     while True:

@@ -17,7 +17,7 @@ TIMEOUT_S = 0.25
 
 
 class OnlineStates:
-    """The states of one profile, by id. Belongs to the event loop that first used it. Raises redis-py's `RedisError`."""
+    """The states of one profile, by id. Belongs to the event loop that first used it. Raises `RedisError`."""
 
     def __init__(self, settings: Settings, profile: Profile, timeout_s: float = TIMEOUT_S) -> None:
         """Connects on the first read."""

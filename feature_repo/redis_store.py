@@ -30,8 +30,8 @@ _EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=
 class VersionedRedisOnlineStoreConfig(RedisOnlineStoreConfig):
     """`connection_string` is a Redis URL, or Feast's own form."""
 
-    type: Literal["feature_repo.redis_store.VersionedRedisOnlineStore"] = (  # type: ignore[assignment]
-        "feature_repo.redis_store.VersionedRedisOnlineStore"
+    type: Literal["feature_repo.redis_store.VersionedRedisOnlineStore"] = (
+        "feature_repo.redis_store.VersionedRedisOnlineStore"  # type: ignore[assignment]
     )
 
     @field_validator("connection_string")

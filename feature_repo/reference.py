@@ -1,4 +1,7 @@
-"""The reference page of all features, made from their declarations: `python -m feature_repo.reference > docs/reference/features.md`."""
+"""The reference page of all features, made from their declarations.
+
+Write it with `python -m feature_repo.reference > docs/reference/features.md`.
+"""
 
 import inspect
 from collections.abc import Iterator
@@ -8,8 +11,11 @@ from streams.aggregates import Aggregate
 from streams.profiles import Profile
 
 READ = {
-    "user": "Read at the instant of the question. An event older than {lateness} behind the user's newest is late: counted, not applied.",
-    "item": "Read at the last closed tile, `floor(t - 10 s, 5 min)`, so that training and serving see the same numbers.",
+    "user": (
+        "Read at the instant of the question. An event older than {lateness} behind the user's newest is late: "
+        "counted, not applied."
+    ),
+    "item": "Read at the last closed tile, `floor(t - 10 s, 5 min)`: training and serving see the same numbers.",
 }
 
 

@@ -24,7 +24,7 @@ _SCHEMA = pa.schema([("item_id", pa.string()), ("tile", pa.int64()), ("event", p
 
 
 def counts_by(event: Event) -> Micros:
-    """The end of the first tile whose closed state holds the event: it happened before the end, and had arrived when it closed."""
+    """The end of the first tile whose closed state holds the event: it happened before, and arrived until it closed."""
     return max(event.event_time // TILE, (event.arrival - CLOSING) // TILE) * TILE + TILE
 
 
@@ -81,6 +81,6 @@ class Aside:
 
 
 def _close(writer: RowWriter, item_id: str, state: State, delta: State, tile: Micros) -> None:
-    """A row of a batch has no version: the versions of item rows are offsets in `item-deltas`, which a backfill does not see."""
+    """A row has no version here: those of item rows are offsets in `item-deltas`, which a backfill does not see."""
     item.merge(state, delta)
     writer.add(item_id, tile + CLOSING, state.created, item.encode(state), state.version)

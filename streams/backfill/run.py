@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 
 from feature_repo import offline
 from feature_repo.features import item, user
@@ -151,29 +152,29 @@ def _checked(
     for partition, found in archived.items():
         if found and found[0].first > 0:
             log.warning(
-                "the archive of %s partition %d begins at offset %d: what came before is not in the rows",
+                "the archive of %s partition %d begins at offset %d; what came before is not in the rows",
                 EVENTS,
                 partition,
                 found[0].first,
             )
-        for before, after in zip(found, found[1:], strict=False):
+        for before, after in pairwise(found):
             if after.first != before.last + 1:
                 raise BackfillError(
-                    f"the archive in {where} misses offsets {before.last + 1} to {after.first - 1} of partition {partition}"
+                    f"{where} misses offsets {before.last + 1} to {after.first - 1} of partition {partition}"
                     if after.first > before.last
-                    else f"two files in {where} hold offset {after.first} of partition {partition}: {before.path.name} and {after.path.name}"
+                    else f"two files in {where} hold offset {after.first} of partition {partition}: "
+                    f"{before.path.name} and {after.path.name}"
                 )
     ends = {partition: found[-1].last + 1 for partition, found in archived.items() if found}
     if not ends:
-        raise BackfillError(
-            f"no events are archived in {where}: is the archive sink running, and has anything been sent?"
-        )
+        raise BackfillError(f"no events are archived in {where}: is the archive sink running? Has anything been sent?")
     if until is None:
         return ends
     for partition, end in until.items():
         if end > ends.get(partition, 0):
             raise BackfillError(
-                f"partition {partition} is archived up to offset {ends.get(partition, 0)}, not {end}: run `python -m streams.sinks archive --until-now`"
+                f"partition {partition} is archived up to offset {ends.get(partition, 0)}, not {end}: "
+                "run `python -m streams.sinks archive --until-now`"
             )
     return {partition: min(until.get(partition, 0), end) for partition, end in ends.items()}
 

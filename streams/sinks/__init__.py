@@ -1,1 +1,4 @@
-"""Sinks: what the stream has made, carried to where it is read. `online` writes states to Redis, `archive` raw topics to Parquet."""
+"""Sinks: what the stream has made, carried to where it is read.
+
+`online` writes states to Redis, `archive` raw topics to Parquet.
+"""

@@ -1,8 +1,8 @@
 """The archive sink: raw topics into Parquet files named by their offsets (`streams.sinks.files`).
 
-The files' names are the only memory of how far it came, so a crash at any point neither loses nor repeats a record. One
-process writes at a time (a lock in the archive's folder says so); whoever needs all that is in Kafka at this moment calls
-`archive_until_now`, which writes it, or has the sink that runs write it at once.
+The files' names are the only memory of how far it came, so a crash at any point neither loses nor repeats a record.
+One process writes at a time (a lock in the archive's folder says so); whoever needs all that is in Kafka at this
+moment calls `archive_until_now`, which writes it, or has the sink that runs write it at once.
 """
 
 import asyncio
@@ -95,13 +95,16 @@ class ArchiveSink:
             what = f"{partition.topic} partition {partition.partition}"
             if place > ends[partition]:
                 raise ArchiveError(
-                    f"the archive in {self._dir} holds {what} up to offset {place - 1}, but the topic ends at {ends[partition]}: it was made anew. "
+                    f"the archive in {self._dir} holds {what} up to offset {place - 1}, "
+                    f"but the topic ends at {ends[partition]}: it was made anew. "
                     f"Move the archive away, or point FRESHET_ARCHIVE_DIR at an empty folder"
                 )
             if place < begin:
                 raise ArchiveError(
-                    f"offsets {place} to {begin - 1} of {what} are no longer in Kafka and not in the archive: they expired before this sink ran. "
-                    f"Move {files.folder(self._dir, self._names[partition.topic], partition.partition)} away to go on without them"
+                    f"offsets {place} to {begin - 1} of {what} are no longer in Kafka "
+                    "and not in the archive: they expired before this sink ran. "
+                    f"Move {files.folder(self._dir, self._names[partition.topic], partition.partition)} away "
+                    "to go on without them"
                 )
             self._consumer.seek(partition, place)
 
@@ -164,7 +167,8 @@ async def _ask_for(archive_dir: Path, until: Ends) -> None:
     while not _reaches(archive_dir, until):
         if time.monotonic() > give_up:
             raise ArchiveError(
-                f"the archive sink has not caught up within {PATIENCE_S:.0f} s; see its log and its metric freshet_sink_lag_records"
+                f"the archive sink has not caught up within {PATIENCE_S:.0f} s; "
+                "see its log and its metric freshet_sink_lag_records"
             )
         (archive_dir / WANTED).touch()
         await asyncio.sleep(0.25)

@@ -1,4 +1,4 @@
-"""The archive's files: `<archive_dir>/<topic>/p=<partition>/<first offset>-<last offset>.parquet`, exactly once by name.
+"""The archive's files: `<archive_dir>/<topic>/p=<partition>/<first offset>-<last>.parquet`, exactly once by name.
 
 A file appears whole or not at all, and its name says which offsets it holds, so whoever writes next goes on behind the
 highest one. Reading from Kafka is left to `streams.sinks.archive`, folding what was archived to `streams.backfill`.

@@ -29,5 +29,6 @@ def serve(port: int) -> None:
         start_http_server(port, addr="0.0.0.0")
     except OSError as error:
         raise SettingsError(
-            f"the port of the sink's metrics, {port}, cannot be opened ({error.strerror}); set FRESHET_SINK_METRICS_PORT"
+            f"the port of the sink's metrics, {port}, cannot be opened ({error.strerror}); "
+            "set FRESHET_SINK_METRICS_PORT"
         ) from error

@@ -42,11 +42,11 @@ POLL_RECORDS = 4_000
 """At most: 0.2 s of work. When it is quiet a poll returns with what there is at once."""
 POLL_MS = 500
 CHECK_EVERY_S = 1.0
-"""How often a quiet sink looks whether Redis still has what it was given, and tells Kafka and Prometheus where it is."""
+"""How often a sink tells where it is, and a quiet one looks whether Redis still has what it was given."""
 BACK_OFF_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 REDIS_TIMEOUT_S = 5.0
 AWAY = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, OutOfMemoryError)
-"""Redis that restarts, loads its file, fails over or is full: wait for it. Anything else is a fault and ends the process."""
+"""Redis that restarts, loads its file, fails over or is full: wait for it. Anything else ends the process."""
 FRESH_S = 3_600.0
 """Rows of replayed history are years old and say nothing of freshness."""
 
@@ -142,14 +142,14 @@ class OnlineSink:
         for key, data in rows.items():
             hashed = entity_key(profile.key, key.decode())
             if data is None:
-                self._redis.hdel(
-                    hashed, time_field(view), rank_field(view), state_field(profile.name), version_field(profile.name)
-                )  # type: ignore[arg-type]
+                fields = (time_field(view), rank_field(view), state_field(profile.name), version_field(profile.name))
+                self._redis.execute_command("HDEL", hashed, *fields)  # type: ignore[no-untyped-call]
                 continue
             head = header(data)
             if head is None:
                 raise Lost(
-                    f"{name} holds {len(data)} bytes under {key[:80]!r} that are no state; is another application writing to it?"
+                    f"{name} holds {len(data)} bytes under {key[:80]!r} that are no state; "
+                    "is another application writing to it?"
                 )
             ready.append(stored(profile.name, hashed, data, head))
             created.append(head.created)
@@ -168,7 +168,8 @@ class OnlineSink:
 
     async def _rewind(self) -> None:
         log.error(
-            "Redis does not hold the progress that it was given (it lost its tail, was flushed, or another sink runs): going back to what it holds"
+            "Redis does not hold the progress that it was given: it lost its tail, was flushed, or another sink runs. "
+            "Going back to what it holds"
         )
         for name in SOURCES:
             metrics.REWINDS.labels(name).inc()
@@ -188,8 +189,10 @@ class OnlineSink:
             place = self._known[self._names[partition.topic]].get(partition.partition, begins[partition])
             if place > end:
                 raise Lost(
-                    f"Redis has {partition.topic} partition {partition.partition} up to offset {place}, but it ends at {end}: the topic was made anew. "
-                    f"Empty that Redis database (`redis-cli -u <FRESHET_REDIS_URL> flushdb`) or point FRESHET_REDIS_URL at another one"
+                    f"Redis has {partition.topic} partition {partition.partition} up to offset {place}, "
+                    f"but it ends at {end}: the topic was made anew. "
+                    "Empty that Redis database (`redis-cli -u <FRESHET_REDIS_URL> flushdb`), "
+                    "or point FRESHET_REDIS_URL at another"
                 )
             self._consumer.seek(partition, place)
 

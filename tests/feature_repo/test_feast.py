@@ -95,8 +95,8 @@ async def test_a_repository_as_feasts_users_know_it(environment: Settings) -> No
     asked = [{"user_id": key, "item_id": events[0].item_id, "at": at} for key in newest]
     served = store.get_online_features(service, asked).to_dict()
     item_rows = dict(made.item_rows)
-    for n, row in enumerate(newest.values()):
-        expect(served, n, "user", user.values(row, at))
+    for n, newest_row in enumerate(newest.values()):
+        expect(served, n, "user", user.values(newest_row, at))
         expect(served, n, "item", item.values(item_rows[events[0].item_id.encode()], at))
 
     # ... and in training, where the state is the one just before the label

@@ -134,7 +134,7 @@ def test_a_gap_inside_a_file_and_files_that_overlap_are_refused(settings: Settin
     with pytest.raises(BackfillError, match="gap inside a file"):
         backfill(settings, archived_only=True)
     files.write(settings.archive_dir, "events", 2, mine[39:60])
-    with pytest.raises(BackfillError, match="two files in .* hold offset 39"):
+    with pytest.raises(BackfillError, match=r"two files in .* hold offset 39"):
         backfill(settings, archived_only=True)
 
 
