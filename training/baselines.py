@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from implicit.als import AlternatingLeastSquares
 from scipy.sparse import csr_matrix
+from threadpoolctl import threadpool_limits
 
 from bentos.inputs import Floats, History
 from bentos.stages.recall import ItemToItem
@@ -45,14 +46,15 @@ def _linked(links: ItemToItem) -> Scorer:
 
 
 def _als(liked: csr_matrix) -> Scorer:
-    model = AlternatingLeastSquares(
-        factors=ALS_FACTORS,
-        iterations=ALS_ITERATIONS,
-        regularization=ALS_REGULARISATION,
-        random_state=7,
-        num_threads=1,
-    )
-    model.fit(liked, show_progress=False)
+    with threadpool_limits(1, "blas"):  # implicit warns, rightly: its own threads and BLAS' would fight for the cores
+        model = AlternatingLeastSquares(
+            factors=ALS_FACTORS,
+            iterations=ALS_ITERATIONS,
+            regularization=ALS_REGULARISATION,
+            random_state=7,
+            num_threads=1,
+        )
+        model.fit(liked, show_progress=False)
     known = liked.shape[1]
 
     def score(question: Question) -> Floats:

@@ -49,7 +49,8 @@ class Skew(RuntimeError):
 class Log:
     """Every opinion, by time: the first time that a user liked or rated an item. Arrays of one length n.
 
-    `users`, `items`: int64 indices into `user_ids`, `item_ids`; `at`: int64 microseconds, rising; `liked`: bool. Views
+    `users`, `items`: int64 indices into `user_ids`, `item_ids`; `at`: int64 microseconds, rising, when it happened;
+    `known`: int64 microseconds, when it was first known that the user has an opinion of the item; `liked`: bool. Views
     and impressions are no opinion, and neither is the second purchase of an item.
     """
 
@@ -58,6 +59,7 @@ class Log:
     users: npt.NDArray[np.int64]
     items: npt.NDArray[np.int64]
     at: npt.NDArray[np.int64]
+    known: npt.NDArray[np.int64]
     liked: npt.NDArray[np.bool_]
 
     def __len__(self) -> int:
@@ -80,7 +82,7 @@ def read_log(settings: Settings, catalogue: Sequence[str]) -> Log:
     files = sorted(folder.glob("p=*/*.parquet"))
     if not files:
         raise NoData(f"no events are archived in {folder}: is the archive sink running, and has anything been sent?")
-    rows: list[tuple[Micros, str, str, bool]] = []
+    rows: list[tuple[Micros, str, str, Micros, bool]] = []
     for file in files:
         for value in pq.read_table(file, columns=["value"]).column("value").to_pylist():
             try:
@@ -89,19 +91,21 @@ def read_log(settings: Settings, catalogue: Sequence[str]) -> Log:
                 continue  # the fold refused it too
             good = liked.selects(event.type, event.value)
             if good or event.type == "rate":
-                rows.append((event.event_time, event.user_id, event.item_id, good))
+                rows.append((event.event_time, event.user_id, event.item_id, event.arrival, good))
     rows.sort()
     users: dict[str, int] = {}
     items: dict[str, int] = {item_id: n for n, item_id in enumerate(catalogue)}
-    coded = []
-    pairs: set[tuple[int, int]] = set()
-    for at, user_id, item_id, good in rows:
+    pairs: dict[tuple[int, int], list[int]] = {}
+    for at, user_id, item_id, arrival, good in rows:
         pair = users.setdefault(user_id, len(users)), items.setdefault(item_id, len(items))
-        if pair not in pairs:
-            pairs.add(pair)
-            coded.append((*pair, at, good))
-    table = np.array(coded, dtype=np.int64).reshape(-1, 4)
-    return Log(tuple(users), tuple(items), table[:, 0], table[:, 1], table[:, 2], table[:, 3].astype(bool))
+        if pair in pairs:
+            pairs[pair][3] = min(pairs[pair][3], arrival)
+        else:
+            pairs[pair] = [*pair, at, arrival, good]
+    table = np.array(list(pairs.values()), dtype=np.int64).reshape(-1, 5)
+    return Log(
+        tuple(users), tuple(items), table[:, 0], table[:, 1], table[:, 2], table[:, 3], table[:, 4].astype(bool)
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,14 +165,15 @@ def questions(
     states = _item_states(settings)
     ahead = next(states, None)
     seen: dict[int, set[str]] = {}
-    n = 0
+    arriving, n = np.argsort(log.known, kind="stable").tolist(), 0
     for ask, mine in zip(asking, values, strict=True):
         tile = t_item(ask.at)
         while ahead is not None and ahead[0] <= tile:
             table.put(ahead[1], ahead[2])
             ahead = next(states, None)
-        while n < len(log) and log.at[n] <= ask.at:
-            seen.setdefault(int(log.users[n]), set()).add(log.item_ids[int(log.items[n])])
+        while n < len(log) and log.known[arriving[n]] <= ask.at:
+            opinion = arriving[n]
+            seen.setdefault(int(log.users[opinion]), set()).add(log.item_ids[int(log.items[opinion])])
             n += 1
         yield Question(
             log.user_ids[ask.user], ask.at, mine, table.at(tile), frozenset(seen.get(ask.user, ())), ask.positives
@@ -231,18 +236,15 @@ def audit(store: "FeatureStore", some: Sequence[tuple[Question, str]]) -> int:
         }
     )
     joined = store.get_historical_features(
-        entity_df=frame,
-        features=store.get_feature_service("ranker"),
-        full_feature_names=True,  # both views call their feature `state`, and DuckDB's join takes no name twice
-        filter_by_created_timestamp=True,
+        entity_df=frame, features=store.get_feature_service("ranker"), filter_by_created_timestamp=True
     ).to_df()
     compared = 0
     for row in joined.to_dict("records"):
         question, item_id = some[int(row["n"])]
         mine = question.items.values_of(question.items.index[item_id])
         for name, value in [
-            *((f"user_values__user__{c}", v) for c, v in question.user_values.items()),
-            *((f"item_values__item__{c}", mine[c]) for c in ITEM_COLUMNS),
+            *((f"user__{c}", v) for c, v in question.user_values.items()),
+            *((f"item__{c}", mine[c]) for c in ITEM_COLUMNS),
         ]:
             theirs = list(row[name]) if isinstance(value, list) else row[name]
             if theirs != value:

@@ -26,8 +26,8 @@ class Parameters:
     """Chosen on a validation split inside the training part of MovieLens 100K; see docs/reference/evaluation.md."""
 
     dim: int = 64
-    epochs: int = 30
-    learning_rate: float = 0.01
+    epochs: int = 12
+    learning_rate: float = 0.02
     batch: int = 4_096
     negatives: int = 512
     weight_decay: float = 1e-6
