@@ -101,7 +101,7 @@ class LiveItems:
             self.newest = max(self.newest, head.created)
 
     async def _keep(self) -> None:
-        """Compute the matrix when a tile has closed, when items were described, after a backlog, and when all is read."""
+        """Compute the matrix when a tile has closed, items were described, after a backlog, and when all is read."""
         loop, computed = asyncio.get_running_loop(), 0.0
         while True:
             tile, described = t_item(now()), self.catalogue.version

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from freshet.cli import data, models, replay, settings, stack, watching
+from freshet.cli import data, demo, models, replay, settings, stack, watching
 from freshet.cli.exits import HELP, Exit, end, explain
 
 app = typer.Typer(
@@ -39,6 +39,7 @@ def options(
 app.add_typer(replay.app, name="replay", rich_help_panel="Data")
 for panel, module in (
     ("The stack", stack),
+    ("The stack", demo),
     ("Data", data),
     ("Models", models),
     ("Proof and watch", watching),

@@ -1,1 +1,57 @@
-COMMANDS = ()
+"""train, recommend: from features to a bundle, and from a bundle to an answer."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from freshet.cli.progress import bars
+from freshet.cli.reach import require
+from freshet.cli.recommend import recommend
+
+
+def train(
+    split: Annotated[float, typer.Option(help="Part of the data, by time, that is trained on.", min=0.5, max=0.95)] = 0.8,
+    protocol: Annotated[
+        list[str], typer.Option(help="static or prequential; may be given twice. Default: both.")
+    ] = [],  # noqa: B006
+    questions: Annotated[int, typer.Option(help="Most prequential questions to ask.", min=100)] = 20_000,
+    register: Annotated[bool, typer.Option(help="Register the bundle and make it champion.")] = True,
+    threads: Annotated[int, typer.Option(help="Threads of the training.", min=1)] = 2,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Train the cascade on point-in-time features, compare it with its baselines, register a signed bundle.
+
+    Reads the archive and the offline store: run `freshet backfill` first. Serving takes the new bundle up by itself.
+    """
+    from freshet.settings import get_settings
+    from training import report
+    from training.pipeline import PROTOCOLS
+    from training.pipeline import train as run
+
+    if wrong := set(protocol) - set(PROTOCOLS):
+        raise typer.BadParameter(f"{min(wrong)!r} is no protocol; there are {' and '.join(PROTOCOLS)}")
+    settings = get_settings()
+    require(settings, "kafka")
+    with bars() as progress:
+        result = run(
+            settings,
+            split=split,
+            protocols=tuple(protocol) or PROTOCOLS,
+            most_questions=questions,
+            register=register,
+            threads=threads,
+            progress=progress,
+        )
+    if as_json:
+        typer.echo(json.dumps(report.plain(result), indent=1))
+        return
+    from rich.console import Console
+
+    console = Console()
+    for table in report.tables(result.results):
+        console.print(table)
+    console.print(report.summary(result))
+
+
+COMMANDS = (train, recommend)

@@ -90,7 +90,7 @@ def table(
             "--column",
             "-c",
             metavar="FIELD=COLUMN",
-            help="Which column holds a field, e.g. -c user_id=customer. A field not named is looked for by its own name.",
+            help="Which column holds a field, e.g. -c user_id=customer. Others are looked for by their own names.",
         ),
     ] = [],  # noqa: B006 - typer reads it and makes a list of its own
     time_unit: Annotated[str, typer.Option(help="Of numeric times: s, ms or us.")] = "s",
