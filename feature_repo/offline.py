@@ -11,11 +11,11 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from feature_repo.layout import STATE, VERSION
 from freshet.settings import Settings
 from streams.profiles import Profile
 
 EVENT_TIMESTAMP, CREATED_TIMESTAMP = "event_timestamp", "created_timestamp"
-STATE, VERSION = "state", "version"
 BOOTSTRAP = "0-bootstrap.parquet"
 """A file without rows: a glob that matches no file is an error in DuckDB, and a new deployment has no rows yet."""
 
@@ -38,8 +38,8 @@ def schema(profile: Profile) -> pa.Schema:
             pa.field(profile.key, pa.string(), nullable=False),
             pa.field(EVENT_TIMESTAMP, stamp, nullable=False),
             pa.field(CREATED_TIMESTAMP, stamp, nullable=False),
-            pa.field(STATE, pa.binary(), nullable=False),
-            pa.field(VERSION, pa.int64(), nullable=False),
+            pa.field(STATE[profile.name], pa.binary(), nullable=False),
+            pa.field(VERSION[profile.name], pa.int64(), nullable=False),
         ]
     )
 

@@ -8,20 +8,16 @@ from feast import FileSource, PushSource
 
 from feature_repo import offline
 from feature_repo.features import item, user
-from feature_repo.layout import STATE, VERSION
 from freshet.settings import get_settings
 from streams.profiles import Profile
 
 
 def _push_source(profile: Profile) -> PushSource:
-    names = {offline.STATE: STATE[profile.name], offline.VERSION: VERSION[profile.name]}
-    mapping = {column: feature for column, feature in names.items() if column != feature}
     batch = FileSource(
         name=f"{profile.name}_states",
         path=offline.pattern(get_settings(), profile),
         timestamp_field=offline.EVENT_TIMESTAMP,
         created_timestamp_column=offline.CREATED_TIMESTAMP,
-        field_mapping=mapping,
         description=f"States of profile {profile.name}, fingerprint {profile.fingerprint}; made by `freshet backfill`.",
     )
     return PushSource(name=f"{profile.name}_push", batch_source=batch)

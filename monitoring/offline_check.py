@@ -86,7 +86,8 @@ def items_equal(settings: Settings, oracle: Oracle, features: Sequence[Declared]
         check.compared = 0
         rows = db.execute(
             f"""WITH row AS (
-                SELECT item_id, epoch_us(event_timestamp) - {CLOSING_US} AS tile, state FROM read_parquet('{files}'))
+                SELECT item_id, epoch_us(event_timestamp) - {CLOSING_US} AS tile, item_state AS state
+                FROM read_parquet('{files}'))
             SELECT item_id, tile, state FROM row QUALIFY row_number() OVER (PARTITION BY item_id ORDER BY tile DESC) = 1
             UNION ALL (SELECT item_id, tile, state FROM row ORDER BY hash(item_id || tile) LIMIT {TILES_MOST})"""
         ).fetchall()

@@ -208,13 +208,13 @@ def _item_states(settings: Settings) -> Iterator[tuple[Micros, str, bytes]]:
     """(tile end, item, state) of every row of the offline store, by tile."""
     files = sorted(offline.folder(settings, item_profile).glob("**/*.parquet"))
     table = ds.dataset(files, schema=offline.schema(item_profile)).to_table(
-        columns=["item_id", "event_timestamp", "state"]
+        columns=["item_id", "event_timestamp", "item_state"]
     )
     table = table.sort_by([("event_timestamp", "ascending"), ("item_id", "ascending")])
     for batch in table.to_batches(max_chunksize=10_000):
         times = batch.column("event_timestamp").cast("int64").to_pylist()
         for item_id, known, state in zip(
-            batch.column("item_id").to_pylist(), times, batch.column("state").to_pylist(), strict=True
+            batch.column("item_id").to_pylist(), times, batch.column("item_state").to_pylist(), strict=True
         ):
             yield t_item(known), item_id, state
 

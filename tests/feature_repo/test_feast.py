@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Iterator
+from copy import copy
 from typing import Any
 
 import pandas as pd
@@ -167,11 +168,14 @@ def test_a_shell_without_settings_is_told_what_to_do(settings: Settings, monkeyp
 
 
 def test_a_view_that_is_deleted_takes_its_ranks_with_it(settings: Settings) -> None:
-    from feast import RepoConfig
+    from feast import Field, RepoConfig
+    from feast.types import String
 
     from feature_repo.redis_store import VersionedRedisOnlineStore
     from feature_repo.views import user_state
 
+    view = copy(user_state)
+    view.entity_columns = [Field(name="user_id", dtype=String)]  # as Feast fills in when it registers a view
     config = RepoConfig(
         project="freshet",
         provider="local",
@@ -186,5 +190,5 @@ def test_a_view_that_is_deleted_takes_its_ranks_with_it(settings: Settings) -> N
     with Client.from_url(settings.redis_url) as client:
         compare_and_set.write(client, VIEWS["user"], [row("a", 5)])
         client.hset(row("a", 5).key, mapping={b"_ts:other": b"", feature_field("other", "x"): b"1"})
-        store.delete_table(config, user_state)
+        store.delete_table(config, view)
         assert compare_and_set.write(client, VIEWS["user"], [row("a", 1)]) == 1

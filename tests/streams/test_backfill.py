@@ -9,6 +9,7 @@ import pytest
 
 from feature_repo import offline
 from feature_repo.features import item, user
+from feature_repo.layout import STATE, VERSION
 from freshet.settings import Settings
 from streams.aggregates import TILE
 from streams.backfill import BackfillError, backfill
@@ -30,7 +31,7 @@ def rows(settings: Settings, profile: Profile) -> list[tuple[str, Micros, Micros
     stamps = [
         [at.value // 1_000 for at in table.column(n).to_pandas()] for n in ("event_timestamp", "created_timestamp")
     ]
-    texts = (table.column(n).to_pylist() for n in (profile.key, "state", "version"))
+    texts = (table.column(n).to_pylist() for n in (profile.key, STATE[profile.name], VERSION[profile.name]))
     keys, states, versions = texts
     return list(zip(keys, *stamps, states, versions, strict=True))
 
