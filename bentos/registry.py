@@ -11,12 +11,15 @@ from freshet.settings import Settings
 
 CHAMPION = "champion"
 """The alias of the version that serves."""
+SQLITE = "sqlite:///"
 ARTIFACT = "bundle"
 """Folder of the bundle within its run's artifacts."""
 
 
 def champion(settings: Settings) -> str | None:
     """The version that carries the alias, or None where no bundle was registered yet. Blocks."""
+    if settings.mlflow_uri.startswith(SQLITE) and not Path(settings.mlflow_uri.removeprefix(SQLITE)).exists():
+        return None  # asking would make the database, which takes a minute on a busy machine
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow.exceptions import MlflowException, RestException
     from mlflow.tracking import MlflowClient
