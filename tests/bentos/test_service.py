@@ -19,7 +19,7 @@ from streams.publisher import Publisher
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow]
 
-START_S = 90
+START_S, STOP_S = 90, 30
 
 
 def _free() -> int:
@@ -48,7 +48,8 @@ def serve(settings: Settings, folder: Path, **changes: str) -> "Iterator[httpx.C
                     time.sleep(0.3)
                 yield client
         finally:
-            os.killpg(process.pid, 9)
+            process.terminate()  # its own workers end with it only if it may end them
+            process.wait(STOP_S)
 
 
 def _ready(client: httpx.Client) -> bool:
