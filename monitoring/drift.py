@@ -104,8 +104,8 @@ def run(
     now = served.read(settings, version, since, at)
     if now.frame.empty:
         raise DriftError(
-            f"bundle {version} has answered nothing in the last {window_s / 3600:g} hours: ask for recommendations, or look "
-            "further back with --window"
+            f"bundle {version} has answered nothing in the last {window_s / 3600:g} hours: "
+            "ask for recommendations, or look further back with --window"
         )
     tell("drift: comparing", 1, 3)
     columns = judge(served.comparable(reference), served.comparable(now.frame))

@@ -1,8 +1,8 @@
 """Served answers as a table for the drift report, and the columns on which two tables can be compared fairly.
 
-The reference holds what the cascade would have served while it was evaluated, before likes of the past; answers are asked
-for by whoever comes now. So how much happens, and how long after their last event people ask, differs without any
-drift. `comparable` leaves only what should stay as it is; `SKIPPED` says what it leaves out, and why.
+The reference holds what the cascade would have served while it was evaluated, before likes of the past; answers are
+asked for by whoever comes now. So how much happens, and how long after their last event people ask, differs without
+any drift. `comparable` leaves only what should stay as it is; `SKIPPED` says what it leaves out, and why.
 """
 
 from dataclasses import dataclass
