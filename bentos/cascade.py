@@ -139,6 +139,11 @@ class Cascade:
         vectors: Floats = items.derive(self, lambda: self.item_vectors(items))
         return Features(rows, sources, inputs, vectors[rows], vectors[liked.rows], liked.ages_s, liked)
 
+    def order(self, ask: Ask, f: Features, logits: Floats) -> tuple[Indices, Floats]:
+        """Re-rank: the best `k` candidates, best first, int64 [<= k], and the scores of all, float32 [m]."""
+        scores = self.reranker.scores(np.concatenate([f.inputs, logits[:, None]], 1))
+        return diversify(scores, ask.items.categories[f.rows], ask.k, self.diversity), scores
+
     def recommend(self, ask: Ask) -> Answer:
         """Answer one question. Deterministic: equal scores keep the order in which recall named them."""
         start = perf_counter()
@@ -148,8 +153,7 @@ class Cascade:
             return Answer([], 0, _stages(start, recalled, recalled))
         logits, attention = rank(self.din, f.inputs, f.vectors, f.history, f.ages_s)
         ranked = perf_counter()
-        scores = self.reranker.scores(np.concatenate([f.inputs, logits[:, None]], 1))
-        order = diversify(scores, ask.items.categories[f.rows], ask.k, self.diversity)
+        order, scores = self.order(ask, f, logits)
         picks = [
             Pick(
                 ask.items.ids[row := int(f.rows[i])],

@@ -103,9 +103,7 @@ def read_log(settings: Settings, catalogue: Sequence[str]) -> Log:
         else:
             pairs[pair] = [*pair, at, arrival, good]
     table = np.array(list(pairs.values()), dtype=np.int64).reshape(-1, 5)
-    return Log(
-        tuple(users), tuple(items), table[:, 0], table[:, 1], table[:, 2], table[:, 3], table[:, 4].astype(bool)
-    )
+    return Log(tuple(users), tuple(items), table[:, 0], table[:, 1], table[:, 2], table[:, 3], table[:, 4].astype(bool))
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,6 +208,10 @@ def _item_states(settings: Settings) -> Iterator[tuple[Micros, str, bytes]]:
     table = ds.dataset(files, schema=offline.schema(item_profile)).to_table(
         columns=["item_id", "event_timestamp", "item_state"]
     )
+    if table.column("item_state").null_count:
+        raise Skew(
+            "the offline store has item rows without a state: an older Freshet wrote them; run `freshet backfill`"
+        )
     table = table.sort_by([("event_timestamp", "ascending"), ("item_id", "ascending")])
     for batch in table.to_batches(max_chunksize=10_000):
         times = batch.column("event_timestamp").cast("int64").to_pylist()

@@ -14,7 +14,7 @@ import numpy as np
 import pytrec_eval
 
 from bentos.cascade import Ask, Cascade
-from bentos.inputs import Floats
+from bentos.inputs import Floats, History
 from bentos.stages.rank import rank
 from bentos.stages.recall import SOURCES
 from training.baselines import Scorer
@@ -29,8 +29,11 @@ MEASURES = {
     "Recall@20": "recall_20",
 }
 
-Model = Callable[[Question], list[str]]
-"""The best `K` item ids for a question, best first."""
+Answers = dict[str, tuple[list[str], float]]
+"""By model: its best `K` item ids, best first, and the seconds they took."""
+Panel = Callable[[Question], Answers]
+"""One or more models that share work, put to a question together."""
+RANKED, WHOLE = "recall + DIN", "cascade"
 
 
 @dataclass(frozen=True)
@@ -52,15 +55,16 @@ class Result:
         return {**{k: v for k, v in row.items() if k != "metrics"}, **self.metrics}
 
 
-def ranked(scores: Scorer) -> Model:
+def ranked(name: str, scores: Scorer) -> Panel:
     """A model that orders all items by score."""
 
-    def best(question: Question) -> list[str]:
-        items = question.items
+    def best(question: Question) -> Answers:
+        start, items = perf_counter(), question.items
         score = scores(question).astype(np.float64)
         score[[row for i in question.seen if (row := items.index.get(i)) is not None]] = -np.inf
         order = np.argsort(-score, kind="stable")[:K]
-        return [items.ids[row] for row in order.tolist() if np.isfinite(score[row])]
+        ids = [items.ids[row] for row in order.tolist() if np.isfinite(score[row])]
+        return {name: (ids, perf_counter() - start)}
 
     return best
 
@@ -70,29 +74,34 @@ def ask(question: Question, k: int = K) -> Ask:
     return Ask(question.user_id, question.user_values, question.items, k, question.seen)
 
 
-def stages(cascade: Cascade) -> dict[str, Model]:
-    """The cascade cut off after each of its stages."""
+def source(cascade: Cascade, j: int) -> Panel:
+    """One source of recall alone, over all items."""
 
-    def source(j: int) -> Scorer:
-        def score(question: Question) -> Floats:
-            from bentos.inputs import History
+    def score(question: Question) -> Floats:
+        history = History.of(question.user_values, question.items)
+        scores: Floats = cascade.recall.scores(question.user_values, question.items, history)[:, j]
+        return scores
 
-            history = History.of(question.user_values, question.items)
-            scores: Floats = cascade.recall.scores(question.user_values, question.items, history)[:, j]
-            return scores
+    return ranked(f"recall: {SOURCES[j]}", score)
 
-        return score
 
-    def ranking(question: Question) -> list[str]:
-        f = cascade.features(ask(question))
+def staged(cascade: Cascade) -> Panel:
+    """The cascade stopped after ranking, and the whole of it."""
+
+    def answers(question: Question) -> Answers:
+        start, asked = perf_counter(), ask(question)
+        f = cascade.features(asked)
+        if len(f.rows) == 0:
+            return {RANKED: ([], perf_counter() - start), WHOLE: ([], perf_counter() - start)}
         logits, _ = rank(cascade.din, f.inputs, f.vectors, f.history, f.ages_s)
-        return [question.items.ids[int(f.rows[i])] for i in np.argsort(-logits, kind="stable")[:K]]
+        by_rank = np.argsort(-logits, kind="stable")[:K]
+        between = perf_counter()
+        order, _ = cascade.order(asked, f, logits)
+        end = perf_counter()
+        best, whole = ([question.items.ids[row] for row in f.rows[some].tolist()] for some in (by_rank, order))
+        return {RANKED: (best, between - start), WHOLE: (whole, end - start)}
 
-    def whole(question: Question) -> list[str]:
-        return [pick.item_id for pick in cascade.recommend(ask(question)).picks]
-
-    recalls = {f"recall: {SOURCES[j]}": ranked(source(j)) for j in (0, 3)}
-    return {**recalls, "recall + DIN": ranking, "cascade": whole}
+    return answers
 
 
 @dataclass
@@ -100,7 +109,7 @@ class Scoreboard:
     """Runs models over questions, one pass for all of them, and keeps what they answered."""
 
     protocol: str
-    models: Mapping[str, Model]
+    panels: Sequence[Panel]
     qrels: dict[str, dict[str, int]] = field(default_factory=dict)
     runs: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     spent: dict[str, float] = field(default_factory=dict)
@@ -112,11 +121,10 @@ class Scoreboard:
             name = f"q{n}"
             self.qrels[name] = dict.fromkeys(question.positives, 1)
             self.items = max(self.items, len(question.items))
-            for model, answer in self.models.items():
-                start = perf_counter()
-                best = answer(question)
-                self.spent[model] = self.spent.get(model, 0.0) + perf_counter() - start
-                self.runs.setdefault(model, {})[name] = {item_id: float(K - r) for r, item_id in enumerate(best)}
+            for panel in self.panels:
+                for model, (best, seconds) in panel(question).items():
+                    self.spent[model] = self.spent.get(model, 0.0) + seconds
+                    self.runs.setdefault(model, {})[name] = {item_id: float(K - r) for r, item_id in enumerate(best)}
             if on_question is not None:
                 on_question(n + 1)
         return self
@@ -129,8 +137,7 @@ class Scoreboard:
             )
         evaluator = pytrec_eval.RelevanceEvaluator(self.qrels, {"success.10,20", "ndcg_cut.10,20", "recall.20"})
         out = []
-        for model in self.models:
-            run = self.runs[model]
+        for model, run in self.runs.items():
             scores = evaluator.evaluate(run)
             shown = {item_id for answer in run.values() for item_id in answer}
             out.append(

@@ -11,8 +11,10 @@ from freshet.settings import Settings
 EXPERIMENT = "freshet"
 
 
-def register(settings: Settings, bundle: Path, parameters: Mapping[str, Any], metrics: Mapping[str, float]) -> str:
-    """Track a run, register its bundle and make it champion. Returns the version."""
+def register(
+    settings: Settings, bundle: Path, parameters: Mapping[str, Any], metrics: Mapping[str, float], table: str
+) -> str:
+    """Track a run with its table, register its bundle and make it champion. Returns the version."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
@@ -30,6 +32,7 @@ def register(settings: Settings, bundle: Path, parameters: Mapping[str, Any], me
         client.log_param(run.info.run_id, name, value)
     for name, number in metrics.items():
         client.log_metric(run.info.run_id, name.replace("@", "_at_").replace(",", ""), number)
+    client.log_text(run.info.run_id, table, "evaluation.md")
     client.log_artifacts(run.info.run_id, str(bundle), ARTIFACT)
     client.set_terminated(run.info.run_id)
     try:

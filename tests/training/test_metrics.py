@@ -20,11 +20,11 @@ def question(*positives: str, seen: tuple[str, ...] = (), items: int = 30) -> Qu
 
 
 def always(*best: int) -> Any:
-    return lambda _: [f"i{n}" for n in best]
+    return lambda _: {"m": ([f"i{n}" for n in best], 0.001)}
 
 
 def result(model: Any, *questions: Question) -> Result:
-    board = Scoreboard("static", {"m": model}).run(questions)
+    board = Scoreboard("static", [model]).run(questions)
     return board.results({"m": 1.5}, {"m": 2.5})[0]
 
 
@@ -58,7 +58,7 @@ def test_more_positives_than_places_can_still_be_perfect() -> None:
 
 
 def test_the_mean_is_over_all_questions_even_those_without_an_answer() -> None:
-    board = Scoreboard("static", {"m": lambda q: ["i0"] if "i0" in q.positives else []})
+    board = Scoreboard("static", [lambda q: {"m": (["i0"] if "i0" in q.positives else [], 0.0)}])
     board.run([question("i0"), question("i1")])
     assert board.results({}, {})[0].metrics["NDCG@10"] == pytest.approx(0.5)
     assert per_question(board, "m") == [1.0, 0.0]
@@ -70,22 +70,22 @@ def test_coverage_is_the_share_of_items_that_were_shown() -> None:
 
 def test_no_question_is_an_error_and_not_a_zero() -> None:
     with pytest.raises(ValueError, match="no question"):
-        Scoreboard("static", {"m": always(1)}).run([]).results({}, {})
+        Scoreboard("static", [always(1)]).run([]).results({}, {})
 
 
 def test_equal_scores_keep_the_order_of_the_catalogue() -> None:
-    model = ranked(lambda q: np.zeros(len(q.items), np.float32))
-    assert model(question("i0"))[:4] == ["i0", "i1", "i2", "i3"]
+    model = ranked("m", lambda q: np.zeros(len(q.items), np.float32))
+    assert model(question("i0"))["m"][0][:4] == ["i0", "i1", "i2", "i3"]
 
 
 def test_what_was_seen_is_left_out() -> None:
-    model = ranked(lambda q: -np.arange(len(q.items), dtype=np.float32))
-    assert model(question("i9", seen=("i0", "i2", "never heard of")))[:3] == ["i1", "i3", "i4"]
+    model = ranked("m", lambda q: -np.arange(len(q.items), dtype=np.float32))
+    assert model(question("i9", seen=("i0", "i2", "never heard of")))["m"][0][:3] == ["i1", "i3", "i4"]
 
 
 def test_all_items_compete() -> None:
     """No sampled metric: a positive that 20 of 3,000 items beat is a miss."""
-    model = ranked(lambda q: np.arange(len(q.items), dtype=np.float32))
+    model = ranked("m", lambda q: np.arange(len(q.items), dtype=np.float32))
     assert result(model, question("i2979", items=3_000)).metrics["HR@20"] == 0
     assert result(model, question("i2980", items=3_000)).metrics["HR@20"] == 1
 

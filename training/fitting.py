@@ -1,0 +1,112 @@
+"""Fits a whole cascade on a log, without a stage ever seeing a label that the stage before it has learned from.
+
+Recall is fitted on the first part of the training data, ranking on questions asked in the second, and the last tenth
+decides between models. Then `assemble` fits recall again on all of it. Evaluating and registering is left to
+`training.pipeline`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bentos.cascade import Cascade
+from bentos.inputs import Floats, input_names
+from bentos.stages.recall import SOURCES, Recall
+from training import item_to_item, lightgcn, rankers
+from training.clock import Clock
+from training.datasets import Asking, Log, Question, asked_before
+from training.evaluation import ask
+from training.rankers import Fitted, Listing
+
+INNER, HELD = 0.75, 0.9
+"""Parts of the training data: recall is fitted up to `INNER`, ranking up to `HELD`, the rest validates."""
+TRAIN_QUESTIONS, HELD_QUESTIONS = 5_000, 1_500
+AUDITED = 200
+"""Questions that are held against Feast's own join before anything is fitted to them."""
+SEED = 7
+
+Categories = Mapping[str, Sequence[str]]
+Asker = Callable[[Sequence[Asking], str], Iterator[Question]]
+"""Builds questions; the name is that of the step."""
+Audit = Callable[[Sequence[tuple[Question, str]]], None]
+"""Raises when the values of (question, item) pairs are not Feast's."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stages:
+    """What does not change when recall is fitted again: the stages after it, and the item vectors that they learned on.
+
+    The vectors are those of the inner recall, so that no label of ranking is in them. `found` is the share of the
+    validation's answers that were among the candidates.
+    """
+
+    fitted: Fitted
+    vectors: Floats
+    found: float
+
+
+def recall(log: Log, stop: int, clock: Clock) -> Recall:
+    """All learned sources, from the first `stop` interactions."""
+    liked = log.matrix(stop)
+    with clock.step("fit item-to-item"):
+        links = item_to_item.fit(liked)
+    with clock.step("fit LightGCN"):
+        graph = lightgcn.fit(liked)
+    return Recall({item_id: n for n, item_id in enumerate(log.item_ids)}, links, graph)
+
+
+def stages(log: Log, cut: int, categories: Categories, asker: Asker, audit: Audit, clock: Clock) -> Stages:
+    """Fit the stages after recall on the first `cut` interactions."""
+    inner, held = int(INNER * cut), int(HELD * cut)
+    rng = np.random.default_rng(SEED)
+
+    def pick(start: int, stop: int, size: int) -> list[Asking]:
+        some = start + np.flatnonzero(log.liked[start:stop])
+        return asked_before(log, sorted(rng.choice(some, min(size, len(some)), replace=False).tolist()))
+
+    draft_recall = recall(log, inner, clock)
+    length = np.linalg.norm(draft_recall.lightgcn.items, axis=1, keepdims=True)
+    vectors: Floats = (draft_recall.lightgcn.items / np.maximum(length, 1e-6)).astype(np.float32)
+    vectors[np.asarray(log.matrix(inner).sum(0)).ravel() == 0] = 0.0
+    draft = Cascade(draft_recall, vectors, category_vectors(log, vectors, categories), None, None)  # type: ignore[arg-type]
+    checked: list[tuple[Question, str]] = []
+
+    def lists(some: list[Asking], name: str) -> list[Listing]:
+        out = []
+        every = max(1, len(some) // AUDITED)
+        for n, question in enumerate(asker(some, name)):
+            f = draft.features(ask(question))
+            good = [question.items.ids[row] in question.positives for row in f.rows.tolist()]
+            out.append(Listing(f, np.array(good, dtype=np.float32)))
+            if n % every == 0 and len(checked) < AUDITED:
+                checked.append((question, question.items.ids[int(rng.integers(len(question.items)))]))
+        return out
+
+    train = lists(pick(inner, held, TRAIN_QUESTIONS), "ask for training")
+    with clock.step("audit"):
+        audit(checked)
+    test = lists(pick(held, cut, HELD_QUESTIONS), "ask for validation")
+    with clock.step("fit DIN, RankNet, LambdaRank"):
+        fitted = rankers.fit(train, test, input_names(SOURCES))
+    return Stages(fitted, vectors, float(np.mean([x.labels.any() for x in test])))
+
+
+def category_vectors(log: Log, vectors: Floats, categories: Categories) -> dict[str, Floats]:
+    """The mean vector of each category's known items."""
+    members: dict[str, list[int]] = {}
+    for n, item_id in enumerate(log.item_ids):
+        if vectors[n].any():
+            for name in categories.get(item_id, ()):
+                members.setdefault(name, []).append(n)
+    return {name: vectors[rows].mean(0) for name, rows in members.items()}
+
+
+def assemble(log: Log, stop: int, after: Stages, categories: Categories, clock: Clock) -> Cascade:
+    """A cascade whose recall has seen the first `stop` interactions."""
+    near = category_vectors(log, after.vectors, categories)
+    filled = after.vectors.copy()
+    for n, item_id in enumerate(log.item_ids):
+        if not filled[n].any() and (known := [near[c] for c in categories.get(item_id, ()) if c in near]):
+            filled[n] = np.mean(known, axis=0)
+    return Cascade(recall(log, stop, clock), filled, near, after.fitted.din, after.fitted.reranker)
