@@ -39,7 +39,7 @@ def _linked(links: ItemToItem) -> Scorer:
     def score(question: Question) -> Floats:
         rows = _rows(question, known)
         out = np.zeros(len(question.items), dtype=np.float32)
-        out[:known] = links.scores(rows, np.ones(len(rows), dtype=np.float32))
+        out[:known] = links.scores(rows, np.ones((1, len(rows)), dtype=np.float32))[0]
         return out
 
     return score

@@ -33,7 +33,7 @@ def because(
         if len(history.rows) <= 2 or attention[top] * len(history.rows) >= SHARE:
             return Because("history", items.ids[int(history.rows[top])], float(attention[top]))
     mine = dict(zip(values["interest"], values["interest_weight"], strict=True))
-    names = [c for c, there in zip(items.category_names, items.categories[row], strict=True) if there and c in mine]
+    names = [c for j in items.categories[row].nonzero()[0] if (c := items.category_names[j]) in mine]
     if names:
         best = max(names, key=lambda c: (mine[c], c))
         return Because(f"interest:{best}", None, float(mine[best]))

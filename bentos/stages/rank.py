@@ -2,7 +2,7 @@
 
 The candidate attends to the history (Zhou et al., KDD 2018); the first layer of the attention is factorised,
 `W [h, c, h - c, h * c] = (W1 + W3) h + (W2 - W3) c + W4 (h * c)`, which gives the same numbers for a third of the work.
-Losses and loops are left to `training.din`.
+Losses and loops are left to `training.rankers`.
 """
 
 import numpy as np
@@ -49,9 +49,12 @@ class Din(nn.Module):
         """Projected history [b, t, u], projected candidates [b, m, u], attention logits [b, m, t]."""
         h = self.project(history) + self.gap(gaps)
         c = self.project(candidates)
-        both = self.of_both.weight[None, None] * c[:, :, None, :]  # [b, m, u, u]: the candidate folded into the weights
-        first = self.of_history(h)[:, None] + self.of_candidate(c)[:, :, None] + torch.einsum("btu,bmvu->bmtv", h, both)
-        return h, c, self.attend(torch.relu(first)).squeeze(-1)
+        b, m, u = c.shape
+        folded = (self.of_both.weight * c[:, :, None, :]).reshape(b, m * u, u)  # the candidate, folded into the weights
+        first = (folded @ h.transpose(1, 2)).reshape(b, m, u, -1)
+        first = first + self.of_history(h).transpose(1, 2)[:, None] + self.of_candidate(c)[..., None]
+        logits = (self.attend.weight @ torch.relu(first)).squeeze(2) + self.attend.bias
+        return h, c, logits
 
     def forward(
         self, rows: Tensor, history: Tensor, gaps: Tensor, mask: Tensor, candidates: Tensor

@@ -28,11 +28,13 @@ class ItemToItem:
     weights: csr_matrix
 
     def scores(self, rows: Indices, weights: Floats) -> Floats:
-        """Sum over the history, weighted. float32 [n]."""
+        """Sums over the history under k weightings at once: float32 [k, t] -> [k, n]."""
+        k, n = len(weights), self.weights.shape[0]
         if len(rows) == 0:
-            return np.zeros(self.weights.shape[1], dtype=np.float32)
-        total = csr_matrix((weights, rows, [0, len(rows)]), shape=(1, self.weights.shape[0])) @ self.weights
-        scores: Floats = np.asarray(total.todense(), dtype=np.float32).ravel()
+            return np.zeros((k, n), dtype=np.float32)
+        starts = np.arange(k + 1) * len(rows)
+        total = csr_matrix((weights.ravel(), np.tile(rows, k), starts), shape=(k, n)) @ self.weights
+        scores: Floats = total.toarray()
         return scores
 
 
@@ -79,13 +81,11 @@ class Recall:
         known = items.rows_of(self.index)
         mine = known[history.rows]
         ages, mine = history.ages_s[mine >= 0], mine[mine >= 0]
+        last = np.zeros(len(mine), dtype=np.float32)
+        last[:1] = 1.0
         ones = np.ones(len(mine), dtype=np.float32)
-        of_bundle = [
-            self.item_to_item.scores(mine, ones),
-            self.item_to_item.scores(mine[:1], ones[:1]),
-            self.item_to_item.scores(mine, np.exp(-ages / SESSION_S).astype(np.float32)),
-            self.lightgcn.scores(mine, ones),
-        ]
+        weightings = np.stack([ones, last, np.exp(-ages / SESSION_S).astype(np.float32)])
+        of_bundle = [*self.item_to_item.scores(mine, weightings), self.lightgcn.scores(mine, ones)]
         out = np.zeros((len(items), len(SOURCES)), dtype=np.float32)
         there = known >= 0
         for j, scores in enumerate(of_bundle):

@@ -48,7 +48,7 @@ def of_baseline(name: str) -> Scores:
 def of_links(links: csr_matrix) -> Scores:
     from bentos.stages.recall import ItemToItem
 
-    return lambda rows: ItemToItem(links).scores(rows, np.ones(len(rows), np.float32))
+    return lambda rows: ItemToItem(links).scores(rows, np.ones((1, len(rows)), np.float32))[0]
 
 
 def of_graph() -> Scores:
