@@ -22,7 +22,9 @@ from freshet.settings import Settings, get_settings
 
 EVENTS, USERS, ITEMS, SEED = 200_000, 2_000, 1_000, 1
 LOOP_REQUESTS, LATENCY_REQUESTS, PROBES, RATE = 3_000, 2_000, 60, 1_000
-QUESTIONS = 1_500
+SHIFT_RATE, SHIFT_S = 3_000.0, 30.0
+"""Monthly means move once a good part of the month is of the new kind."""
+QUESTIONS = 600
 LEAST_LIFT = 0.30
 BUNDLE_S = 60.0
 """Serving looks for a new champion every two seconds."""
@@ -182,7 +184,8 @@ def _measure(settings: Settings, found: Findings) -> None:
         speed = asyncio.run(probes.latency(settings, users, requests=LATENCY_REQUESTS))
         found.note(
             "/recommend",
-            f"p50 {speed.answer.p50:.1f} ms, p99 {speed.answer.p99:.1f} ms at {speed.connections} connections, {speed.per_s:.0f}/s",
+            f"p50 {speed.answer.p50:.1f} ms, p99 {speed.answer.p99:.1f} ms "
+            f"at {speed.connections} connections, {speed.per_s:.0f}/s",
             speed.answer.p50 < 15 and speed.answer.p99 < 40,
         )
         fresh = asyncio.run(probes.freshness(settings, users, items, rate=RATE, probes=PROBES))
@@ -193,7 +196,7 @@ def _measure(settings: Settings, found: Findings) -> None:
             fresh.store.p50 < 400 and fresh.store.p99 < 1_000 and fresh.recommend.p99 < 1_200,
         )
         _say("the same with tastes and prices that have shifted: drift must be found")
-        live(settings, 1_000, 20, SEED, shift=True, progress=progress)
+        live(settings, SHIFT_RATE, SHIFT_S, SEED, shift=True, progress=progress)
         closed_loop(settings, LOOP_REQUESTS // 4, ("champion",), seed=SEED + 1, progress=progress)
         moved = drift.run(settings, window_s=60, progress=progress)
         found.note("drift, planted", f"{moved.drifted_columns} of {len(moved.columns)} columns drifted", moved.drifted)
@@ -208,7 +211,8 @@ def _measure(settings: Settings, found: Findings) -> None:
         )
         found.note(
             "verify --served",
-            f"{sum(c.compared for c in served.checks):,} served values, {served.mismatches} differ from training's{behind}",
+            f"{sum(c.compared for c in served.checks):,} served values, "
+            f"{served.mismatches} differ from training's{behind}",
             served.ok,
         )
 
