@@ -26,7 +26,7 @@ from bentos.cascade import Cascade
 from bentos.inputs import input_names
 from bentos.stages.rank import Din
 from bentos.stages.recall import SOURCES, ItemToItem, LightGCN, Recall
-from bentos.stages.rerank import LambdaRank, RankNet
+from bentos.stages.rerank import Blend, LambdaRank, RankNet, Reranker
 from feature_repo.features import item as item_profile
 from feature_repo.features import user as user_profile
 
@@ -87,10 +87,11 @@ def save(folder: Path, cascade: Cascade, key: bytes, **about: Any) -> None:
         folder / RECALL,
     )
     save_tensors({k: v.contiguous() for k, v in network.state_dict().items()}, folder / DIN)
-    if isinstance(cascade.reranker, LambdaRank):
-        cascade.reranker.booster.save_model(folder / LAMBDARANK)
-    else:
-        save_tensors(cast(RankNet, cascade.reranker).state_dict(), folder / RANKNET)
+    for part in parts(cascade.reranker):
+        if isinstance(part, LambdaRank):
+            part.booster.save_model(folder / LAMBDARANK)
+        else:
+            save_tensors(part.state_dict(), folder / RANKNET)
     files = sorted(p for p in folder.iterdir() if p.name != MANIFEST)
     manifest = {
         "format": FORMAT,
@@ -98,11 +99,19 @@ def save(folder: Path, cascade: Cascade, key: bytes, **about: Any) -> None:
         "inputs": list(input_names(SOURCES)),
         "size": cascade.size,
         "diversity": cascade.diversity,
+        "blend": cascade.reranker.weight if isinstance(cascade.reranker, Blend) else None,
         "files": {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in files},
         **about,
     }
     manifest["signature"] = _signature(manifest, key)
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))
+
+
+def parts(reranker: Reranker) -> list[LambdaRank | RankNet]:
+    """The models that a re-ranker is made of."""
+    if isinstance(reranker, Blend):
+        return [reranker.ranknet, reranker.lambdarank]
+    return [cast(LambdaRank | RankNet, reranker)]
 
 
 def _signature(manifest: Mapping[str, Any], key: bytes) -> str:
@@ -148,13 +157,6 @@ def load(folder: Path, key: bytes, version: str) -> Bundle:
     vectors = arrays["vectors"]
     din = Din(len(manifest["inputs"]), vectors.shape[1])
     din.load_state_dict(load_tensors(folder / DIN))
-    reranker: LambdaRank | RankNet
-    if LAMBDARANK in manifest["files"]:
-        reranker = LambdaRank(lightgbm.Booster(model_file=folder / LAMBDARANK))
-    else:
-        reranker = RankNet(len(manifest["inputs"]) + 1)
-        reranker.load_state_dict(load_tensors(folder / RANKNET))
-        reranker.eval()
     torch.set_num_threads(1)  # one question is too small to share out
     cascade = Cascade(
         Recall(
@@ -165,8 +167,24 @@ def load(folder: Path, key: bytes, version: str) -> Bundle:
         vectors,
         dict(zip(lists["categories"], arrays["category_vectors"], strict=True)),
         din.eval(),
-        reranker,
+        _reranker(folder, manifest),
         manifest["size"],
         manifest["diversity"],
     )
     return Bundle(cascade, manifest, version)
+
+
+def _reranker(folder: Path, manifest: Mapping[str, Any]) -> Reranker:
+    ranknet, lambdarank = None, None
+    if RANKNET in manifest["files"]:
+        ranknet = RankNet(len(manifest["inputs"]) + 1)
+        ranknet.load_state_dict(load_tensors(folder / RANKNET))
+        ranknet.eval()
+    if LAMBDARANK in manifest["files"]:
+        lambdarank = LambdaRank(lightgbm.Booster(model_file=folder / LAMBDARANK))
+    if ranknet is not None and lambdarank is not None:
+        return Blend(ranknet, lambdarank, manifest["blend"])
+    reranker = ranknet or lambdarank
+    if reranker is None:
+        raise BadBundle(f"{folder} has neither {RANKNET} nor {LAMBDARANK}: train again")
+    return reranker

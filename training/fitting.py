@@ -59,7 +59,7 @@ def recall(log: Log, stop: int, clock: Clock) -> Recall:
 def stages(log: Log, cut: int, categories: Categories, asker: Asker, audit: Audit, clock: Clock) -> Stages:
     """Fit the stages after recall on the first `cut` interactions."""
     inner, held = int(INNER * cut), int(HELD * cut)
-    rng = np.random.default_rng(SEED)
+    rng, dice = np.random.default_rng(SEED), np.random.default_rng((SEED, 1))
 
     def pick(start: int, stop: int, size: int) -> list[Asking]:
         some = start + np.flatnonzero(log.liked[start:stop])
@@ -80,7 +80,7 @@ def stages(log: Log, cut: int, categories: Categories, asker: Asker, audit: Audi
             good = [question.items.ids[row] in question.positives for row in f.rows.tolist()]
             out.append(Listing(f, np.array(good, dtype=np.float32)))
             if n % every == 0 and len(checked) < AUDITED:
-                checked.append((question, question.items.ids[int(rng.integers(len(question.items)))]))
+                checked.append((question, question.items.ids[int(dice.integers(len(question.items)))]))
         return out
 
     train = lists(pick(inner, held, TRAIN_QUESTIONS), "ask for training")

@@ -171,7 +171,15 @@ def _sizes(cascade: Cascade) -> dict[str, float]:
     i2i = (links.data.nbytes + links.indices.nbytes + links.indptr.nbytes) / 1e6
     gcn = (graph.items.nbytes + graph.degrees.nbytes) / 1e6
     din = sum(p.numel() * 4 for p in cascade.din.parameters()) / 1e6 + cascade.vectors.nbytes / 1e6
-    top = len(cascade.reranker.booster.model_to_string()) / 1e6 if isinstance(cascade.reranker, LambdaRank) else 0.01
+    top = (
+        sum(
+            len(part.booster.model_to_string())
+            if isinstance(part, LambdaRank)
+            else 4 * sum(p.numel() for p in part.parameters())
+            for part in bundle.parts(cascade.reranker)
+        )
+        / 1e6
+    )
     return {
         f"recall: {SOURCES[0]}": i2i,
         f"recall: {SOURCES[3]}": gcn,

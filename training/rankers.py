@@ -1,4 +1,4 @@
-"""Fits the stages after recall on lists of candidates: DIN, then RankNet and LambdaRank, of which the better one stays.
+"""Fits the stages after recall on lists of candidates: DIN, then RankNet, LambdaRank and both, of which the best stays.
 
 A list is what recall would have served at one instant, with what was liked next as its positive. Negatives are the
 other candidates themselves, drawn evenly, so the models learn the order of what they will be shown: with negatives
@@ -17,7 +17,7 @@ from torch import nn
 from bentos.cascade import Features
 from bentos.inputs import Floats
 from bentos.stages.rank import Din, gap_bucket, rank
-from bentos.stages.rerank import LambdaRank, RankNet, Reranker
+from bentos.stages.rerank import Blend, LambdaRank, RankNet, Reranker
 
 SEED = 7
 
@@ -103,22 +103,28 @@ def fit_din(
 
 
 def fit_ranknet(
-    rows: Sequence[Floats], labels: Sequence[Floats], *, epochs: int = 6, learning_rate: float = 5e-3
+    rows: Sequence[Floats], labels: Sequence[Floats], *, epochs: int = 6, batch: int = 64, learning_rate: float = 5e-3
 ) -> RankNet:
     """Fit RankNet: in each list every positive should score above every negative (logistic loss on the difference)."""
     torch.manual_seed(SEED)
     net = RankNet(rows[0].shape[1])
     standardise(net, np.concatenate(rows))
+    inputs, there = _padded(rows, rows[0].shape[1])
+    liked, _ = _padded([y[:, None] for y in labels], 1)
+    positive = (liked[:, :, 0] > 0) & there
+    negative = (liked[:, :, 0] <= 0) & there
     optimizer = torch.optim.AdamW(net.parameters(), lr=learning_rate, weight_decay=1e-4)
-    order = np.random.default_rng(SEED)
+    rng = np.random.default_rng(SEED)
     for _ in range(epochs):
-        for begin in range(0, len(rows), 64):
-            losses = []
-            for i in order.integers(0, len(rows), min(64, len(rows) - begin)):
-                scores, positive = net(torch.from_numpy(rows[i])), torch.from_numpy(labels[i] > 0)
-                losses.append(nn.functional.softplus(scores[~positive][None, :] - scores[positive][:, None]).mean())
+        order = torch.from_numpy(rng.permutation(len(rows)))
+        for begin in range(0, len(rows), batch):
+            pick = order[begin : begin + batch]
+            scores, above, below = net(inputs[pick]), positive[pick], negative[pick]
+            pairs = above[:, :, None] & below[:, None, :]
+            costs = nn.functional.softplus(scores[:, None, :] - scores[:, :, None]) * pairs
+            loss = (costs.sum((1, 2)) / pairs.sum((1, 2)).clamp(min=1)).mean()
             optimizer.zero_grad()
-            torch.stack(losses).mean().backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     return net.eval()
 
@@ -191,10 +197,13 @@ def fit(train: Sequence[Listing], held: Sequence[Listing], names: Sequence[str],
     labels = [x.labels[p] for x, p in zip(train, picks, strict=True)]
     held_rows = [with_din(din, x, np.arange(len(x.labels))) for x in held]
     held_labels = [x.labels for x in held]
-    choices: dict[str, Reranker] = {
-        "RankNet": fit_ranknet(rows, labels),
-        "LambdaRank": fit_lambdarank(rows, labels, [*names, "din"], held_rows, held_labels),
-    }
+    ranknet, lambdarank = (
+        fit_ranknet(rows, labels),
+        fit_lambdarank(rows, labels, [*names, "din"], held_rows, held_labels),
+    )
+    spreads = [float(np.concatenate([model.scores(x) for x in rows]).std()) for model in (ranknet, lambdarank)]
+    blend = Blend(ranknet, lambdarank, spreads[1] / max(spreads[0], 1e-6))
+    choices: dict[str, Reranker] = {"RankNet": ranknet, "LambdaRank": lambdarank, "Blend": blend}
     validation = {
         name: float(np.mean([ndcg(y, model.scores(x)) for x, y in zip(held_rows, held_labels, strict=True)]))
         for name, model in choices.items()

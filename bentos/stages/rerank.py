@@ -1,7 +1,7 @@
 """Re-ranking: a learned order over all that is known of the few best, then room for variety.
 
-RankNet and LambdaRank stand behind one interface; the bundle carries the one that won on validation. How they are
-fitted is left to `training.rerank`.
+RankNet, LambdaRank and the two together stand behind one interface; the bundle carries what won on validation. How
+they are fitted is left to `training.rankers`.
 """
 
 from typing import Protocol
@@ -53,6 +53,18 @@ class LambdaRank:
     def scores(self, rows: Floats) -> Floats:
         """See `Reranker`."""
         return np.asarray(self.booster.predict(rows, num_threads=1), dtype=np.float32)
+
+
+class Blend:
+    """The sum of both, RankNet's scores times `weight` (the ratio of the spreads on the training lists)."""
+
+    def __init__(self, ranknet: RankNet, lambdarank: LambdaRank, weight: float) -> None:
+        self.ranknet, self.lambdarank, self.weight = ranknet, lambdarank, weight
+
+    def scores(self, rows: Floats) -> Floats:
+        """See `Reranker`."""
+        summed: Floats = np.float32(self.weight) * self.ranknet.scores(rows) + self.lambdarank.scores(rows)
+        return summed
 
 
 def diversify(scores: Floats, categories: Floats, k: int, strength: float) -> Indices:
