@@ -224,7 +224,8 @@ class Answering:
         if bundle is not None:
             known = items.rows_of(bundle.cascade.recall.index)
             if known[row] >= 0:
-                links = bundle.cascade.recall.item_to_item.scores(known[row : row + 1], np.ones((1, 1), dtype=np.float32))[0]
+                once = np.ones((1, 1), dtype=np.float32)
+                links = bundle.cascade.recall.item_to_item.scores(known[row : row + 1], once)[0]
                 score[known >= 0] += links[known[known >= 0]]
         score[row] = -np.inf
         order = np.argsort(-score, kind="stable")[:k]

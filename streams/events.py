@@ -89,7 +89,8 @@ def accept(
     unknown = raw.keys() - _FIELDS
     if unknown:
         raise BadEvent(
-            f"unknown field {sorted(unknown)[0]!r}; known are {', '.join(sorted(_FIELDS))}; use `properties` for your own"
+            f"unknown field {sorted(unknown)[0]!r}; known are {', '.join(sorted(_FIELDS))}; "
+            "use `properties` for your own"
         )
     fields = dict(raw)
     fields["event_time"] = instant(raw["event_time"]) if raw.get("event_time") is not None else now
@@ -147,5 +148,6 @@ def check(event: Event, tolerance: Micros) -> None:
         raise BadEvent("arrival lies beyond the year 3000; it is in microseconds since 1970")
     if event.event_time > event.arrival + tolerance:
         raise BadEvent(
-            f"event_time lies {(event.event_time - event.arrival) / 1e6:.0f} s after arrival; at most {tolerance / 1e6:.0f} s is tolerated: check the sender's clock"
+            f"event_time lies {(event.event_time - event.arrival) / 1e6:.0f} s after arrival; "
+            f"at most {tolerance / 1e6:.0f} s is tolerated: check the sender's clock"
         )

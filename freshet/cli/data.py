@@ -19,7 +19,7 @@ def simulate(
         bool, typer.Option("--loop", help="Instead: let the planted users ask for recommendations and click.")
     ] = False,
     requests: Annotated[int, typer.Option(help="With --loop: how many recommendations.", min=1)] = 4_000,
-    live: Annotated[bool, typer.Option("--live", help="Instead: a steady stream through ingest, until Ctrl-C.")] = False,
+    live: Annotated[bool, typer.Option("--live", help="Instead: a steady stream through ingest, to Ctrl-C.")] = False,
     rate: Annotated[float, typer.Option(help="With --live: events a second.", min=0.1)] = 1_000.0,
     seconds: Annotated[float | None, typer.Option(help="With --live: stop after so long.", min=0.1)] = None,
     shift: Annotated[bool, typer.Option("--shift", help="With --live: tastes and prices that have changed.")] = False,

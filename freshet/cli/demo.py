@@ -12,8 +12,8 @@ def demo(
 ) -> None:
     """See it all: a planted shop, its history folded, a model trained, recommendations that change as events arrive.
 
-    Leaves everything running with the console open to look at (stop it with `freshet down`). With --once it measures and
-    checks instead, and exits 0 only if every check held.
+    Leaves everything running with the console open to look at (stop it with `freshet down`). With --once it
+    measures and checks instead, and exits 0 only if every check held.
     """
     from freshet.demo import main
 

@@ -68,5 +68,3 @@ def _show(answer: dict[str, Any]) -> None:
     out.print(f"[dim]bundle {answer.get('bundle') or 'none'}, user version {answer.get('user_version')}[/]")
     if answer.get("fallback"):
         out.print(f"[yellow]fallback: {', '.join(answer['fallback'])}[/]")
-
-
