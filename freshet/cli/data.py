@@ -1,5 +1,7 @@
-"""simulate, backfill: events that nobody made, and the offline store made from those that somebody did."""
+"""items, simulate, backfill: a catalogue, events that nobody made, and the offline store made from all events."""
 
+import asyncio
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -84,4 +86,18 @@ def backfill() -> None:
     )
 
 
-COMMANDS = (simulate, backfill)
+def items(
+    path: Annotated[Path, typer.Argument(help="A CSV, or JSON lines: item_id, title, categories, ...", exists=True)],
+) -> None:
+    """Put the items of a file into the catalogue. An item that is there already is replaced."""
+    from freshet.settings import get_settings
+    from streams.catalogue import import_file
+
+    settings = get_settings()
+    require(settings, "kafka")
+    with bars() as progress:
+        count = asyncio.run(import_file(settings, path, progress))
+    typer.echo(f"{count:,} items are in the catalogue")
+
+
+COMMANDS = (items, simulate, backfill)
