@@ -1,18 +1,31 @@
 """Asks, before a command starts its work, whether the servers that it needs answer."""
 
 import asyncio
+from os import environ
 from urllib.parse import urlsplit
 
 from freshet.cli.exits import Exit, Refusal
 from freshet.settings import Settings, variable
 from freshet.stack import probes
+from freshet.stack.home import is_held
 from freshet.stack.probes import Probe
 
 
 def require(settings: Settings, *servers: str) -> None:
-    """Raise a `Refusal` unless each of `servers` (kafka, redis, ingest, serve) answers."""
+    """Raise a `Refusal` unless each of `servers` (kafka, redis, ingest, serve) answers.
+
+    It is one that the environment names, or one of the stack that runs in this home. A stopped stack's old addresses
+    are not asked: by now another stack may have them.
+    """
+    up = is_held(settings.home)
     for server in servers:
         address, setting, probe = _server(settings, server)
+        if not up and variable(setting) not in environ:
+            raise Refusal(
+                Exit.DOWN,
+                f"no stack runs in {settings.home}: "
+                f"run `freshet up`, or set {variable(setting)} to where {server} runs",
+            )
         try:
             asyncio.run(probe())
         except OSError as error:

@@ -30,12 +30,17 @@ WELL = frozenset({Health.HEALTHY, Health.DONE})
 
 @dataclass(frozen=True)
 class Part:
-    """One program of the stack. `needs` names the parts that must be well before it starts; `once` runs to its end."""
+    """One program of the stack.
+
+    `needs` names the parts that must be well before it starts; `once` runs to its end. A part with a `port` is well
+    only when it is this program that listens there.
+    """
 
     name: str
     command: Command
     log: Path
     address: str = ""
+    port: int | None = None
     probe: Probe | None = None
     needs: Sequence[str] = ()
     env: Mapping[str, str] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from freshet.settings import Settings, SettingsError, variable
 from freshet.stack import kafka, probes, redis
 from freshet.stack.parts import Part
-from freshet.stack.ports import choose
+from freshet.stack.ports import Claims
 
 ROOT = Path(__file__).resolve().parents[2]
 """The folder that holds our packages: BentoML and Feast look for them there."""
@@ -32,20 +32,19 @@ def chosen(only: Collection[str]) -> list[str]:
     return [name for name in PARTS if not only or name in only]
 
 
-def place(settings: Settings, names: Collection[str]) -> Settings:
+def place(settings: Settings, names: Collection[str], claims: Claims) -> Settings:
     """The settings with a free port for each of the parts `names`: the one that they say if it is free, else the next.
 
-    Raises `SettingsError` where the environment insists on a port that is taken or on another machine.
+    The ports are in `claims` then. Raises `SettingsError` where the environment insists on a port that is taken, or on
+    another machine.
     """
-    taken: set[int] = set()
 
     def port(field: str, wanted: int, run: int = 1) -> int:
-        found = choose(wanted, taken, run=run)
+        found = claims.choose(wanted, run=run)
         if found != wanted and variable(field) in environ:
             raise SettingsError(
                 f"{variable(field)} names port {wanted}, which is taken on this machine; unset it, or name another"
             )
-        taken.update(range(found, found + run))
         return found
 
     changes: dict[str, Any] = {}
@@ -89,6 +88,7 @@ def parts(settings: Settings, names: Collection[str]) -> list[Part]:
             "ingest",
             [_script("uvicorn"), *_uvicorn(settings).split()],
             address=settings.ingest_url,
+            port=settings.ingest_port,
             probe=probes.http(_reachable(settings.ingest_host), settings.ingest_port, "/healthz"),
         ),
         "serve": _part(
@@ -96,6 +96,7 @@ def parts(settings: Settings, names: Collection[str]) -> list[Part]:
             "serve",
             [_script("bentoml"), *_bentoml(settings).split(), "--working-dir", str(ROOT)],
             address=settings.serve_url,
+            port=settings.serve_port,
             probe=probes.http(_reachable(settings.serve_host), settings.serve_port, "/readyz"),
             env={"BENTOML_HOME": str(settings.home / "bentoml")},
         ),
@@ -124,7 +125,9 @@ def _kafka(settings: Settings) -> Part:
             heap_mb=settings.kafka_heap_mb,
         )
 
-    return Part("kafka", command, _log(settings, "kafka"), address=settings.kafka, probe=probes.kafka(host, port))
+    return Part(
+        "kafka", command, _log(settings, "kafka"), address=settings.kafka, port=port, probe=probes.kafka(host, port)
+    )
 
 
 def _redis(settings: Settings) -> Part:
@@ -135,6 +138,7 @@ def _redis(settings: Settings) -> Part:
         lambda: redis.prepare(settings.home / "redis", port=port),
         _log(settings, "redis"),
         address=settings.redis_url,
+        port=port,
         probe=probes.redis(host, port),
     )
 
@@ -162,6 +166,7 @@ def _part(
     if metrics is not None:
         options |= {
             "address": f"http://127.0.0.1:{metrics}/metrics",
+            "port": metrics,
             "probe": probes.http("127.0.0.1", metrics, "/metrics"),
         }
     return Part(name, lambda: command, _log(settings, name), needs=needs, **options)

@@ -11,8 +11,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import BinaryIO
 
+from freshet.stack import watch
 from freshet.stack.parts import WELL, Condition, Health, Part, waves
-from freshet.stack.watch import PART
+from freshet.stack.ports import is_free, listens
 
 BACKOFF_S = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Pauses before the restarts of a part. At first short, as a crash is often single; the last one repeats."""
@@ -33,10 +34,10 @@ Listener = Callable[[Condition], None]
 class Supervisor:
     """The parts of one stack. `run` returns when `stop` was called and everything has ended."""
 
-    def __init__(self, parts: Sequence[Part], env: dict[str, str], listener: Listener) -> None:
-        """`env` is what every part gets beside its own variables; `listener` hears of every change, in the loop."""
+    def __init__(self, parts: Sequence[Part], mark: str, env: dict[str, str], listener: Listener) -> None:
+        """Every process carries `mark` (see `watch`) and `env`; `listener` hears of every change, in the loop."""
         self.conditions = {part.name: Condition(part) for part in parts}
-        self._env, self._listener = env, listener
+        self._mark, self._env, self._listener = mark, env, listener
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self._well = {part.name: asyncio.Event() for part in parts}
         self._stop = asyncio.Event()
@@ -99,6 +100,8 @@ class Supervisor:
     async def _run_once(self, condition: Condition) -> str | None:
         """Run the part to its end. Returns why that was not wanted, or None when a part that runs once succeeded."""
         part = condition.part
+        if part.port and not is_free(part.port):
+            return f"port {part.port} is taken by another program"
         try:
             command = await asyncio.to_thread(part.command)
             process = await self._spawn(part, command)
@@ -113,6 +116,7 @@ class Supervisor:
             ended.cancel()
         condition.pid = None
         del self._processes[part.name]
+        await asyncio.to_thread(watch.sweep, self._mark, 0.5, part.name)  # its orphans would keep the port
         code = process.returncode
         if part.once and code == 0:
             return None
@@ -140,7 +144,7 @@ class Supervisor:
                     self._note(condition, Health.UNHEALTHY, f"does not answer: {error.strerror or error}")
             else:
                 missed = 0
-                if not ended.done():
+                if not ended.done() and (running or await _answers_itself(condition)):
                     self._note(condition, Health.HEALTHY)
 
     async def _spawn(self, part: Part, command: list[str]) -> asyncio.subprocess.Process:
@@ -150,7 +154,7 @@ class Supervisor:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=asyncio.subprocess.STDOUT,
-                env={**os.environ, **self._env, PART: part.name, **part.env},
+                env={**os.environ, **self._env, **part.env, watch.MARK: self._mark, watch.PART: part.name},
                 start_new_session=True,  # so that Ctrl-C reaches us and not them: they end in order
             )
 
@@ -169,6 +173,12 @@ async def _unless(ended: "asyncio.Task[int]", question: Awaitable[None]) -> None
         await asking
     else:
         asking.cancel()
+
+
+async def _answers_itself(condition: Condition) -> bool:
+    """Whether the answer came from this part, and not from another program on the same port."""
+    pid, port = condition.pid, condition.part.port
+    return port is None or (pid is not None and await asyncio.to_thread(listens, pid, port))
 
 
 def _log(part: Part) -> BinaryIO:

@@ -20,6 +20,7 @@ from freshet.settings import Settings
 from freshet.stack import home, plan, watch
 from freshet.stack.board import board
 from freshet.stack.parts import WELL, Condition, Health, Part
+from freshet.stack.ports import Claims
 from freshet.stack.supervisor import Supervisor
 
 DOWN_S = 12.0
@@ -39,9 +40,10 @@ def foreground(settings: Settings, only: Collection[str] = ()) -> None:
     with home.held(settings.home):
         _clear_leftovers(settings.home)
         home.ensure_key(settings.home)
-        placed = plan.place(settings, names)
-        home.write_env(placed)
-        asyncio.run(_supervise(placed, plan.parts(placed, names)))
+        with Claims(settings.cache_dir / "ports") as claims:
+            placed = plan.place(settings, names, claims)
+            home.write_env(placed)
+            asyncio.run(_supervise(placed, plan.parts(placed, names)))
 
 
 async def _supervise(settings: Settings, parts: list[Part]) -> None:
@@ -53,8 +55,8 @@ async def _supervise(settings: Settings, parts: list[Part]) -> None:
         home.write_record(settings.home, record | {"parts": [each.record() for each in supervisor.conditions.values()]})
         shown.changed(condition)
 
-    env = {**settings.as_env(), **plan.QUIET, "PYTHONUNBUFFERED": "1", watch.MARK: mark}
-    supervisor = Supervisor(parts, env, changed)
+    env = {**settings.as_env(), **plan.QUIET, "PYTHONUNBUFFERED": "1"}
+    supervisor = Supervisor(parts, mark, env, changed)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, supervisor.stop)

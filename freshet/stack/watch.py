@@ -18,12 +18,13 @@ GRACE_S = 4.0
 """Time between the polite signal and the final one."""
 
 
-def marked(mark: str) -> list[psutil.Process]:
-    """The running processes of the stack `mark`, without the calling one."""
+def marked(mark: str, part: str | None = None) -> list[psutil.Process]:
+    """The running processes of the stack `mark`, or of one part of it, without the calling one."""
     found = []
     for process in psutil.process_iter():
         try:
-            ours = process.pid != os.getpid() and process.environ().get(MARK) == mark
+            env = process.environ() if process.pid != os.getpid() else {}
+            ours = env.get(MARK) == mark and part in (None, env.get(PART))
             if ours and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         except psutil.Error:
@@ -31,13 +32,13 @@ def marked(mark: str) -> list[psutil.Process]:
     return found
 
 
-def sweep(mark: str, grace_s: float = GRACE_S) -> int:
-    """End every process of the stack `mark`: SIGTERM, then SIGKILL after `grace_s`. Returns how many there were."""
-    found = marked(mark)
+def sweep(mark: str, grace_s: float = GRACE_S, part: str | None = None) -> int:
+    """End every process of the stack `mark`, or of one part: SIGTERM, after `grace_s` SIGKILL. Returns how many."""
+    found = marked(mark, part)
     for process in found:
         _signal(process, psutil.Process.terminate)
     psutil.wait_procs(found, timeout=grace_s)
-    while left := marked(mark):
+    while left := marked(mark, part):
         for process in left:
             _signal(process, psutil.Process.kill)
         psutil.wait_procs(left, timeout=1)

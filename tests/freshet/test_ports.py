@@ -1,16 +1,19 @@
 """Ports: a stable choice, and the next free one when that is taken. With real sockets."""
 
+import os
 import socket
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from freshet.settings import Settings, SettingsError
 from freshet.stack.plan import place
-from freshet.stack.ports import NoFreePort, choose, is_free
+from freshet.stack.ports import Claims, NoFreePort, choose, is_free, listens
 
 
 @pytest.fixture
-def busy():
+def busy() -> Iterator[int]:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -37,26 +40,48 @@ def test_no_free_port_is_said_with_the_range(busy: int) -> None:
         choose(31_000, taken=range(31_000, 32_000))
 
 
-def test_the_stack_moves_out_of_the_way(busy: int) -> None:
-    placed = place(Settings(kafka=f"127.0.0.1:{busy}"), ["kafka"])
+@pytest.fixture
+def claims(tmp_path: Path) -> Iterator[Claims]:
+    with Claims(tmp_path) as made:
+        yield made
+
+
+def test_two_that_choose_at_the_same_moment_do_not_meet(claims: Claims, tmp_path: Path) -> None:
+    wanted = choose(31_200)
+    with Claims(tmp_path) as others:
+        first, second = claims.choose(wanted, run=2), others.choose(wanted, run=2)
+        assert first == wanted
+        assert second >= first + 2
+        assert claims.choose(wanted) not in {first, first + 1, second, second + 1}
+    assert claims.choose(second) == second  # let go of
+
+
+def test_whose_port_it_is(busy: int) -> None:
+    assert listens(os.getpid(), busy)
+    assert not listens(os.getpid(), choose(busy + 1))
+    assert not listens(1, busy)
+
+
+def test_the_stack_moves_out_of_the_way(busy: int, claims: Claims) -> None:
+    placed = place(Settings(kafka=f"127.0.0.1:{busy}"), ["kafka"], claims)
     assert placed.kafka != f"127.0.0.1:{busy}"
 
 
-def test_addresses_follow_the_ports(busy: int) -> None:
-    placed = place(Settings(serve_port=busy, ingest_port=busy), ["ingest", "serve"])
+def test_addresses_follow_the_ports(busy: int, claims: Claims) -> None:
+    placed = place(Settings(serve_port=busy, ingest_port=busy), ["ingest", "serve"], claims)
     assert len({placed.ingest_port, placed.serve_port, busy}) == 3
     assert placed.serve_url == f"http://127.0.0.1:{placed.serve_port}"
 
 
 def test_a_port_that_the_environment_insists_on_is_not_changed_silently(
-    busy: int, monkeypatch: pytest.MonkeyPatch
+    busy: int, claims: Claims, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FRESHET_KAFKA", f"127.0.0.1:{busy}")
     with pytest.raises(SettingsError, match=f"FRESHET_KAFKA names port {busy}"):
-        place(Settings(), ["kafka"])
+        place(Settings(), ["kafka"], claims)
 
 
-def test_a_server_on_another_machine_is_not_started_here() -> None:
+def test_a_server_on_another_machine_is_not_started_here(claims: Claims) -> None:
     with pytest.raises(SettingsError, match="broker"):
-        place(Settings(kafka="broker:9092"), ["kafka"])
-    assert place(Settings(kafka="broker:9092"), ["ingest"]).kafka == "broker:9092"
+        place(Settings(kafka="broker:9092"), ["kafka"], claims)
+    assert place(Settings(kafka="broker:9092"), ["ingest"], claims).kafka == "broker:9092"

@@ -4,13 +4,14 @@ import asyncio
 import os
 import signal
 import sys
+import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
-from freshet.stack import probes
+from freshet.stack import probes, watch
 from freshet.stack.parts import Condition, Health, Part, waves
 from freshet.stack.ports import choose
 from freshet.stack.supervisor import Supervisor
@@ -31,7 +32,8 @@ class Run:
 
     def __init__(self, *parts: Part) -> None:
         self.said: list[tuple[str, Health, str]] = []
-        self.supervisor = Supervisor(parts, {}, self._hear)
+        self.mark = f"supervisor-{uuid.uuid4().hex}"
+        self.supervisor = Supervisor(parts, self.mark, {}, self._hear)
         self.conditions = self.supervisor.conditions
 
     def _hear(self, condition: Condition) -> None:
@@ -138,6 +140,47 @@ async def test_a_part_that_hangs_is_unhealthy_and_then_healthy_again(
         os.kill(pid, signal.SIGCONT)
         await run.well("web")
         assert run.conditions["web"].pid == pid
+
+
+ORPHANING = (
+    "import subprocess, sys, time\n"
+    "serve = [sys.executable, '-m', 'http.server', sys.argv[1], '--bind', '127.0.0.1']\n"
+    "subprocess.Popen(serve, start_new_session=True)\n"
+    "time.sleep(600)"
+)
+
+
+async def test_an_answer_of_another_program_is_no_health(tmp_path: Path) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    port = choose(31_600)
+    ours = part(tmp_path, "ours", SLEEP, port=port, probe=probes.http("127.0.0.1", port, "/"))
+    async with Run(ours) as run:
+        await run.until(lambda: run.conditions["ours"].pid is not None)
+        async with await asyncio.start_server(answer, "127.0.0.1", port):
+            await ours.probe()  # type: ignore[misc] # it does answer
+            await asyncio.sleep(1)
+            assert run.conditions["ours"].health is Health.STARTING
+            os.kill(run.conditions["ours"].pid or 0, signal.SIGKILL)
+            await run.until(lambda: "taken by another program" in run.conditions["ours"].message)
+
+
+async def test_orphans_of_a_killed_part_do_not_keep_its_port(tmp_path: Path) -> None:
+    port = choose(31_700)
+    command = [sys.executable, "-c", ORPHANING, str(port)]
+    web = Part("web", lambda: command, tmp_path / "web.log", port=port, probe=probes.http("127.0.0.1", port, "/"))
+    async with Run(web) as run:
+        await run.well("web")
+        os.kill(run.conditions["web"].pid or 0, signal.SIGKILL)
+        await run.until(lambda: run.conditions["web"].restarts == 1 and run.conditions["web"].health is Health.HEALTHY)
+        assert len(watch.marked(run.mark, "web")) == 2
+    # what left its part's process group is found by the mark
+    watch.sweep(run.mark)
+    assert watch.marked(run.mark) == []
 
 
 @pytest.mark.parametrize("code", ["500", "404"])
