@@ -4,6 +4,7 @@ Their parameters are fitted up to the cut; histories and counts are live, as for
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +19,20 @@ from training.datasets import Question
 
 Scorer = Callable[[Question], Floats]
 """Scores of all items of the question's matrix, float32 [n]."""
+Fitted = tuple[Scorer, float]
+"""A fitted model and its size in megabytes."""
 
 NEIGHBOURS = 50
 ALS_FACTORS, ALS_ITERATIONS, ALS_REGULARISATION = 64, 15, 0.1
 
 
-def _column(name: str) -> Scorer:
-    return lambda question: question.items.column(name).astype(np.float32)
+def megabytes(*arrays: npt.NDArray[Any]) -> float:
+    """The size of a model's arrays."""
+    return sum(a.nbytes for a in arrays) / 1e6
+
+
+def _column(name: str) -> Fitted:
+    return lambda question: question.items.column(name).astype(np.float32), 0.0
 
 
 def _rows(question: Question, known: int) -> npt.NDArray[np.int64]:
@@ -33,7 +41,8 @@ def _rows(question: Question, known: int) -> npt.NDArray[np.int64]:
     return rows[rows < known]
 
 
-def _linked(links: ItemToItem) -> Scorer:
+def _linked(weights: csr_matrix) -> Fitted:
+    links = ItemToItem(weights)
     known = links.weights.shape[0]
 
     def score(question: Question) -> Floats:
@@ -42,10 +51,10 @@ def _linked(links: ItemToItem) -> Scorer:
         out[:known] = links.scores(rows, np.ones((1, len(rows)), dtype=np.float32))[0]
         return out
 
-    return score
+    return score, megabytes(weights.data, weights.indices, weights.indptr)
 
 
-def _als(liked: csr_matrix) -> Scorer:
+def _als(liked: csr_matrix) -> Fitted:
     with threadpool_limits(1, "blas"):  # implicit warns, rightly: its own threads and BLAS' would fight for the cores
         model = AlternatingLeastSquares(
             factors=ALS_FACTORS,
@@ -66,15 +75,15 @@ def _als(liked: csr_matrix) -> Scorer:
             out[:known] = model.item_factors @ model.recalculate_user(0, mine).ravel()
         return out
 
-    return score
+    return score, megabytes(model.item_factors)
 
 
-def baselines(liked: csr_matrix) -> dict[str, Callable[[], Scorer]]:
+def baselines(liked: csr_matrix) -> dict[str, Callable[[], Fitted]]:
     """What fits each baseline on a 0/1 matrix of users and items, by name."""
     return {
         "popularity": lambda: _column("likes_ever"),
         "popularity, 7 days": lambda: _column("likes_7d"),
-        "item CF": lambda: _linked(ItemToItem(item_to_item.cosine(liked, NEIGHBOURS))),
+        "item CF": lambda: _linked(item_to_item.cosine(liked, NEIGHBOURS)),
         "ALS": lambda: _als(liked),
-        "EASE": lambda: _linked(ItemToItem(item_to_item.ease(liked))),
+        "EASE": lambda: _linked(item_to_item.ease(liked)),
     }

@@ -22,7 +22,7 @@ from freshet.settings import Settings
 from streams.catalogue import Progress, read_catalogue
 from streams.events import Micros
 from training import fitting, registry, report
-from training.baselines import baselines
+from training.baselines import baselines, megabytes
 from training.clock import Clock
 from training.datasets import Asking, Log, NoData, Question, asked_before, audit, feature_store, questions, read_log
 from training.evaluation import RANKED, WHOLE, Panel, Result, Scoreboard, ranked, source, staged
@@ -129,10 +129,12 @@ def _evaluate(
 ) -> tuple[list[Result], Reference]:
     """The table, and the reference for drift."""
     ours = sum(seconds for name, seconds in clock.seconds.items() if name.startswith("fit "))
+    sizes = _sizes(cascade)
     fits, models, spent = baselines(log.matrix(cut)), list[Panel](), {RANKED: ours, WHOLE: ours}
     for name, fit in fits.items():
         with clock.step(f"fit {name}"):
-            models.append(ranked(name, fit()))
+            scorer, sizes[name] = fit()
+            models.append(ranked(name, scorer))
         spent[name] = clock.seconds[f"fit {name}"]
     models += [source(cascade, j) for j in (0, 3)] + [staged(cascade)]
     spent |= {
@@ -142,13 +144,13 @@ def _evaluate(
     reference = Reference()
     if "static" in protocols:
         board = Scoreboard("static", models).run(asker(_static(log, cut), "evaluate static"))
-        results += board.results(spent, _sizes(cascade))
+        results += board.results(spent, sizes)
     after = cut + np.flatnonzero(log.liked[cut:])
     rng = np.random.default_rng(SEED)
     if "prequential" in protocols:
         some = after if len(after) <= most else np.sort(rng.choice(after, most, replace=False))
         board = Scoreboard("prequential", models).run(asker(asked_before(log, some.tolist()), "evaluate prequential"))
-        results += board.results(spent, _sizes(cascade))
+        results += board.results(spent, sizes)
     some = np.sort(rng.choice(after, min(len(after), REFERENCE_QUESTIONS), replace=False))
     for question in asker(asked_before(log, some.tolist()), "reference for drift"):
         reference.add(cascade, question)
@@ -168,17 +170,11 @@ def _static(log: Log, cut: int) -> list[Asking]:
 def _sizes(cascade: Cascade) -> dict[str, float]:
     """Megabytes of the parameters."""
     links, graph = cascade.recall.item_to_item.weights, cascade.recall.lightgcn
-    i2i = (links.data.nbytes + links.indices.nbytes + links.indptr.nbytes) / 1e6
-    gcn = (graph.items.nbytes + graph.degrees.nbytes) / 1e6
-    din = sum(p.numel() * 4 for p in cascade.din.parameters()) / 1e6 + cascade.vectors.nbytes / 1e6
-    top = (
-        sum(
-            len(part.booster.model_to_string())
-            if isinstance(part, LambdaRank)
-            else 4 * sum(p.numel() for p in part.parameters())
-            for part in bundle.parts(cascade.reranker)
-        )
-        / 1e6
+    i2i, gcn = megabytes(links.data, links.indices, links.indptr), megabytes(graph.items, graph.degrees)
+    din = _parameters(cascade.din) + megabytes(cascade.vectors)
+    top = sum(
+        len(part.booster.model_to_string()) / 1e6 if isinstance(part, LambdaRank) else _parameters(part)
+        for part in bundle.parts(cascade.reranker)
     )
     return {
         f"recall: {SOURCES[0]}": i2i,
@@ -186,3 +182,7 @@ def _sizes(cascade: Cascade) -> dict[str, float]:
         RANKED: i2i + gcn + din,
         WHOLE: i2i + gcn + din + top,
     }
+
+
+def _parameters(network: torch.nn.Module) -> float:
+    return megabytes(*(p.detach().numpy() for p in network.parameters()))

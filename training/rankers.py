@@ -153,7 +153,8 @@ def fit_lambdarank(
             "min_data_in_leaf": 50,
             "feature_fraction": 0.7,
             "lambdarank_truncation_level": 20,
-            "num_threads": 2,
+            "max_bin": 63,
+            "num_threads": 1,  # two threads on two busy cores wait for each other: 2.5 times as long
             "deterministic": True,
             "seed": SEED,
             "verbose": -1,
@@ -161,7 +162,7 @@ def fit_lambdarank(
         train,
         300,
         valid_sets=[valid],
-        callbacks=[lightgbm.early_stopping(30, verbose=False)],
+        callbacks=[lightgbm.early_stopping(20, verbose=False)],
     )
     return LambdaRank(booster)
 

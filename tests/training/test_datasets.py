@@ -8,26 +8,28 @@ from pathlib import Path
 
 import pytest
 
-from feature_repo.apply import apply
+from feature_repo.apply import feast
 from feature_repo.features import liked
 from feature_repo.features import user as user_profile
 from freshet.settings import Settings
 from streams.backfill import backfill
 from streams.events import Event, Micros
+from tests.conftest import Redis
 from tests.streams.folded import SECOND, archive, history, partitioned
 from training.datasets import Asking, NoData, Question, Skew, asked_before, audit, feature_store, questions, read_log
 
+pytestmark = pytest.mark.redis
 EVENTS = history(900)
 NOW: Micros = EVENTS[600].arrival + 1
 """Questions are asked up to here; what arrives later must not be seen."""
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """No servers. Feast takes its addresses from the environment, which is put back."""
+def settings(redis_server: Redis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """Feast takes its addresses from the environment, which is put back."""
     before = dict(os.environ)
-    made = Settings(home=tmp_path_factory.mktemp("home"), redis_url="redis://127.0.0.1:1/0")
-    apply(made)
+    made = Settings(home=tmp_path_factory.mktemp("home"), redis_url=redis_server.url)
+    feast(made, "apply")
     yield made
     os.environ.clear()
     os.environ.update(before)

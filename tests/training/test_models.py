@@ -32,7 +32,8 @@ Scores = Callable[[np.ndarray], Floats]
 
 
 def of_baseline(name: str) -> Scores:
-    scorer = baselines(LIKED)[name]()
+    scorer, size_mb = baselines(LIKED)[name]()
+    assert 0 < size_mb < 1
 
     def score(rows: np.ndarray) -> Floats:
         table, state = ItemTable(), user_profile.new()
