@@ -48,12 +48,14 @@ class Partition:
 class ByTime:
     """Answers against what had happened by their instant: `behind` of `answers` did not know of every event yet.
 
-    `lag_ms`: how long before the answer the oldest event that it missed had arrived (p50, p99, worst).
+    `lag_ms`: how long before the answer the oldest event that it missed had arrived (p50, p99, worst). `unread` more
+    answers could not read their user, because the online store did not answer.
     """
 
     answers: int
     behind: int
     lag_ms: dict[str, float]
+    unread: int = 0
 
     @property
     def share(self) -> float:

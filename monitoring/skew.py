@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 MOST = 50_000
 """The newest answers that are compared."""
 AT_ONCE = 20_000
+UNREAD = "features_unavailable"
+"""The fallback of an answer that could not read its user, as `bentos.answering` names it: nothing was on its way."""
 NEVER = -1
 """The version of a user who was never seen."""
 
@@ -48,6 +50,7 @@ class Answer(msgspec.Struct):
     user_version: int
     user_values: msgspec.Raw
     item_values: dict[str, msgspec.Raw]
+    fallback: list[str] = []
 
 
 _decode = msgspec.json.Decoder(Answer).decode
@@ -209,12 +212,19 @@ def _items(store: _Feast, tiles: Sequence[tuple[str, int]], served: dict[tuple[s
 
 
 def behind(store: _Feast, settings: Settings, answers: Sequence[Answer]) -> ByTime:
-    """Which answers were older than what had arrived by their instant, and by how long."""
+    """Which answers were older than what had arrived by their instant, and by how long.
+
+    Those that could not read their user at all are counted apart: they fell back, and no event was on its way.
+    """
+    read = [a for a in answers if UNREAD not in a.fallback]
+    unread, answers = len(answers) - len(read), read
+    if not answers:
+        return ByTime(0, 0, {"p50": 0.0, "p99": 0.0, "worst": 0.0}, unread)
     frame = _frame("user_id", [a.user_id for a in answers], [a.at for a in answers], [a.at for a in answers])
     rows = store.pull(frame, ["user_state:version"], known_only=True)
     missed = [a for a, row in zip(answers, rows, strict=True) if _version(row["user_state__version"]) > a.user_version]
     if not missed:
-        return ByTime(len(answers), 0, {"p50": 0.0, "p99": 0.0, "worst": 0.0})
+        return ByTime(len(answers), 0, {"p50": 0.0, "p99": 0.0, "worst": 0.0}, unread)
     asked = pa.table(
         {
             "user_id": pa.array([a.user_id for a in missed], pa.string()),
@@ -231,7 +241,8 @@ def behind(store: _Feast, settings: Settings, answers: Sequence[Answer]) -> ByTi
             SELECT quantile_cont(ms, 0.5), quantile_cont(ms, 0.99), max(ms) FROM lag"""
         ).fetchone()
     assert row is not None  # an aggregate without groups gives one row
-    return ByTime(len(answers), len(missed), dict(zip(("p50", "p99", "worst"), map(float, row), strict=True)))
+    lag_ms = dict(zip(("p50", "p99", "worst"), map(float, row), strict=True))
+    return ByTime(len(answers), len(missed), lag_ms, unread)
 
 
 def _version(found: Any) -> int:

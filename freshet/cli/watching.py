@@ -77,6 +77,8 @@ def _show(report: "VerifyReport") -> None:
             f"their user was there; it was then on its way since {late.lag_ms['p50']:.0f} ms (p50), "
             f"{late.lag_ms['p99']:.0f} ms (p99), {late.lag_ms['worst']:.0f} ms (worst)"
         )
+        if late.unread:
+            console.print(f"{late.unread:,} more answers fell back because the online store did not answer in time")
     verdict = "[green]0 mismatches[/green]" if report.ok else f"[red]{report.mismatches:,} mismatches[/red]"
     console.print(f"{verdict} · {report.users:,} users · {report.items:,} items · {report.seconds:.0f} s")
 

@@ -82,12 +82,13 @@ def test_logged_answers_equal_what_training_pulls_and_a_tampered_one_does_not(
         "item_values": {k: v | {"views_7d": v["views_7d"] + 1} for k, v in some[1]["item_values"].items()}
     }
     behind = some[2] | {"user_version": -1, "user_values": user.values(None, some[2]["at"])}
-    log(settings, [stale, skewed, behind])
+    unread = some[3] | {"user_version": -1, "user_values": user.values(None, some[3]["at"])}
+    log(settings, [stale, skewed, behind, unread | {"fallback": ["features_unavailable"]}])
     report = skew.run(settings)
     users, items = report.checks
     assert users.mismatches == 1
     assert "events_ever: served 10000" in users.examples[0]
     assert items.mismatches >= 5  # other answers show some of these items, too
     assert report.by_time is not None
-    assert report.by_time.behind == 1
+    assert (report.by_time.behind, report.by_time.unread) == (1, 1)
     assert report.by_time.lag_ms["p50"] > 0
