@@ -11,7 +11,8 @@ Only = Annotated[
     typer.Option(
         "--only",
         metavar="PARTS",
-        help="Only these, comma-separated: kafka, redis, setup, worker, sink-online, sink-archive, ingest, serve.",
+        help="Only these, comma-separated: kafka, redis, topics, features, worker, sink-online, sink-archive, "
+        "ingest, serve.",
     ),
 ]
 

@@ -37,7 +37,12 @@ def table(records: Iterable[Mapping[str, Any]]) -> Table:
     """One line per part, from the records of `stack.json`."""
     made = Table(box=None, pad_edge=False)
     for heading in ("part", "health", "for", "address", "pid", "restarts", "note"):
-        made.add_column(heading, justify="right" if heading in ("for", "pid", "restarts") else "left", overflow="fold")
+        made.add_column(
+            heading,
+            justify="right" if heading in ("for", "pid", "restarts") else "left",
+            no_wrap=heading != "note",
+            overflow="fold",
+        )
     for record in records:
         colour = COLOURS.get(Health(record["health"]), "dim")
         made.add_row(

@@ -18,7 +18,7 @@ from freshet.stack.ports import Claims
 ROOT = Path(__file__).resolve().parents[2]
 """The folder that holds our packages: BentoML and Feast look for them there."""
 LOCAL = ("127.0.0.1", "localhost")
-PARTS = ("kafka", "redis", "setup", "worker", "sink-online", "sink-archive", "ingest", "serve")
+PARTS = ("kafka", "redis", "topics", "features", "worker", "sink-online", "sink-archive", "ingest", "serve")
 """All parts, in the order in which they are shown."""
 QUIET = {"BENTOML_DO_NOT_TRACK": "true", "DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
 """Nothing on this machine reports to anybody."""
@@ -71,9 +71,8 @@ def parts(settings: Settings, names: Collection[str]) -> list[Part]:
     made = {
         "kafka": _kafka(settings),
         "redis": _redis(settings),
-        "setup": _part(
-            settings, "setup", [sys.executable, "-m", "freshet.stack.setup"], needs=("kafka", "redis"), once=True
-        ),
+        "topics": _setup(settings, "topics", needs=("kafka",)),
+        "features": _setup(settings, "features", needs=("redis",)),
         "worker": _part(
             settings,
             "worker",
@@ -143,6 +142,10 @@ def _redis(settings: Settings) -> Part:
     )
 
 
+def _setup(settings: Settings, step: str, needs: tuple[str, ...]) -> Part:
+    return _part(settings, step, [sys.executable, "-m", "freshet.stack.setup", step], needs=needs, once=True)
+
+
 def _sink(settings: Settings, which: str, metrics: int) -> Part:
     return _part(
         settings,
@@ -159,7 +162,7 @@ def _part(
     command: list[str],
     *,
     metrics: int | None = None,
-    needs: tuple[str, ...] = ("kafka", "redis", "setup"),
+    needs: tuple[str, ...] = ("kafka", "redis", "topics"),
     **options: Any,
 ) -> Part:
     """A part of our own. One that has nothing but metrics is asked for those."""
