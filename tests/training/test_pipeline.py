@@ -20,7 +20,7 @@ from training.datasets import NoData
 from training.evaluation import WHOLE
 from training.pipeline import PROTOCOLS, train
 
-pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow]
+pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(900)]
 
 GROUPS, OF_GROUP, USERS, EACH = 3, 20, 160, 12
 
