@@ -5,10 +5,8 @@ one function. Joined by time, an answer may be older than the event log, because
 many are and by how long is measured. The stores themselves are compared in `monitoring.verify`.
 """
 
-import os
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -18,6 +16,7 @@ import pyarrow.parquet as pq
 
 from feature_repo import offline
 from feature_repo.features import item, user
+from feature_repo.store import open_store
 from freshet.settings import Settings
 from monitoring import quiet
 from monitoring.oracle import CLOSING_US
@@ -125,12 +124,7 @@ class _Feast:
     """Feast, as training asks it."""
 
     def __init__(self, settings: Settings) -> None:
-        from feast import FeatureStore
-
-        import feature_repo
-
-        os.environ |= settings.as_env()
-        self._store = FeatureStore(repo_path=str(Path(feature_repo.__file__).parent))
+        self._store = open_store(settings)
 
     def pull(self, frame: "pd.DataFrame", features: Sequence[str], known_only: bool) -> list[dict[str, Any]]:
         """Rows in the order of `frame`, whose column `n` numbers them. `known_only`: what had arrived by then."""

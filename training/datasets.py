@@ -5,11 +5,9 @@ the same `ItemTable` that serving uses. `audit` holds both against Feast's own j
 fitting are left to `training.pipeline`.
 """
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -128,16 +126,6 @@ class Asking:
     user: int
     at: Micros
     positives: tuple[str, ...]
-
-
-def feature_store(settings: Settings) -> "FeatureStore":
-    """Feast's store for this repository; `feature_store.yaml` takes its addresses from the environment."""
-    from feast import FeatureStore
-
-    import feature_repo
-
-    os.environ |= settings.as_env()
-    return FeatureStore(repo_path=str(Path(feature_repo.__file__).parent))
 
 
 def asked_before(log: Log, picks: Sequence[int]) -> list[Asking]:

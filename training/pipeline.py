@@ -18,13 +18,14 @@ from bentos import bundle
 from bentos.cascade import Cascade
 from bentos.stages.recall import SOURCES
 from bentos.stages.rerank import LambdaRank
+from feature_repo.store import open_store
 from freshet.settings import Settings
 from streams.catalogue import Progress, read_catalogue
 from streams.events import Micros
 from training import fitting, registry, report
 from training.baselines import baselines, megabytes
 from training.clock import Clock
-from training.datasets import Asking, Log, NoData, Question, asked_before, audit, feature_store, questions, read_log
+from training.datasets import Asking, Log, NoData, Question, asked_before, audit, questions, read_log
 from training.evaluation import RANKED, WHOLE, Panel, Result, Scoreboard, ranked, source, staged
 from training.reference import Reference
 
@@ -72,7 +73,7 @@ def train(
         catalogue = asyncio.run(read_catalogue(settings))
         log = read_log(settings, sorted(catalogue, key=_natural))
         categories = {item_id: item.categories for item_id, item in catalogue.items()}
-        store = feature_store(settings)
+        store = open_store(settings)
     liked = int(log.liked.sum())
     if liked < LEAST_LIKED:
         raise NoData(

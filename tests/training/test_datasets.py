@@ -12,6 +12,7 @@ from feature_repo.apply import feast
 from feature_repo.features import liked
 from feature_repo.features import user as user_profile
 from feature_repo.store import open_store
+from feature_repo.store import open_store
 from freshet.settings import Settings
 from streams.backfill import backfill
 from streams.events import Event, Micros
