@@ -1,8 +1,7 @@
 """What a question knows: all that had arrived before it, and nothing else."""
 
-import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pytest
 from feature_repo.apply import feast
 from feature_repo.features import liked
 from feature_repo.features import user as user_profile
-from feature_repo.store import open_store
 from feature_repo.store import open_store
 from freshet.settings import Settings
 from streams.backfill import backfill
@@ -27,14 +25,11 @@ NOW: Micros = EVENTS[600].arrival + 1
 
 
 @pytest.fixture(scope="module")
-def settings(redis_server: Redis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """Feast takes its addresses from the environment, which is put back."""
-    before = dict(os.environ)
+def settings(redis_server: Redis, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """With Feast's registry in place; it is the same for every history."""
     made = Settings(home=tmp_path_factory.mktemp("home"), redis_url=redis_server.url)
     feast(made, "apply")
-    yield made
-    os.environ.clear()
-    os.environ.update(before)
+    return made
 
 
 def ask(settings: Settings, events: Sequence[Event], asking: Sequence[tuple[str, Micros]]) -> list[Question]:
@@ -121,4 +116,4 @@ def test_the_log_holds_first_opinions_in_order(settings: Settings) -> None:
 
 def test_no_archive_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(NoData, match="archive"):
-        read_log(Settings(home=tmp_path, archive_dir=tmp_path), [])
+        read_log(Settings(home=tmp_path), [])
