@@ -1,8 +1,7 @@
 """A whole training on the real parts: archive, backfill, Feast, MLflow, and the bundle that serving then loads."""
 
-import os
+import asyncio
 import random
-from collections.abc import Iterator
 
 import pytest
 
@@ -39,25 +38,13 @@ def planted() -> list[Event]:
     ]
 
 
-@pytest.fixture
-def environment(settings: Settings) -> Iterator[Settings]:
-    """Feast takes its addresses from the environment."""
-    before = dict(os.environ)
-    yield settings
-    os.environ.clear()
-    os.environ.update(before)
-
-
 async def send(settings: Settings) -> None:
     items = [Item(f"i{n}", f"Item {n}", (f"c{n % OF_GROUP % 4}",)) for n in range(GROUPS * OF_GROUP)]
     async with Publisher(settings) as publisher:
         await send_items(publisher, items)
 
 
-def test_a_training_ends_in_a_bundle_that_serves(environment: Settings) -> None:
-    import asyncio
-
-    settings = environment
+def test_a_training_ends_in_a_bundle_that_serves(settings: Settings) -> None:
     asyncio.run(send(settings))
     archive(settings, partitioned(settings, planted()))
     feast(settings, "apply")
@@ -90,7 +77,7 @@ def test_a_training_ends_in_a_bundle_that_serves(environment: Settings) -> None:
     assert sum(int(p.item_id[1:]) < OF_GROUP for p in picks) >= 3
 
 
-def test_too_little_to_learn_from_says_what_to_do(environment: Settings) -> None:
-    archive(environment, partitioned(environment, planted()[:300]))
+def test_too_little_to_learn_from_says_what_to_do(settings: Settings) -> None:
+    archive(settings, partitioned(settings, planted()[:300]))
     with pytest.raises(NoData, match="at least 1000"):
-        train(environment)
+        train(settings)
