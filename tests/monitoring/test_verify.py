@@ -68,7 +68,7 @@ def test_verify_holds_on_the_real_line_and_catches_what_is_planted(settings: Set
     total += send(settings, 1_200)
     labels: set[str] = set()
     with line(settings, tmp_path):
-        report = verify.run(settings, limit_s=90, progress=lambda label, done, total: labels.add(label))
+        report = verify.run(settings, limit_s=240, progress=lambda label, done, total: labels.add(label))
     assert [c.examples for c in report.checks if c.mismatches] == []
     assert report.ok
     assert sum(p.events for p in report.partitions) == total
@@ -130,4 +130,4 @@ def test_events_that_come_in_meanwhile_are_an_error_not_a_mismatch(settings: Set
             producer.flush(30)
 
     with line(settings, tmp_path), pytest.raises(VerifyError, match="stop the senders"):
-        verify.run(settings, limit_s=90, progress=progress)
+        verify.run(settings, limit_s=240, progress=progress)
