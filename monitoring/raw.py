@@ -1,6 +1,7 @@
 """Reads topics as they are, through librdkafka: another client than the one that wrote them."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +14,9 @@ Record = tuple[int, bytes | None, bytes | None]
 """(offset, key, value)"""
 BATCH, WAIT_S, SILENCE_S = 10_000, 0.2, 30.0
 META = b"\0meta"
+LEADER_TRIES = 50
+"""Ten seconds: an election takes less."""
+NO_LEADER = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError._UNKNOWN_PARTITION)
 
 
 class ReadError(RuntimeError):
@@ -41,11 +45,28 @@ def _consumer(settings: Settings, level: str) -> Iterator[Consumer]:
         consumer.close()
 
 
+def _ends(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
+    """(first offset, end offset). A topic just made, or a broker just back, has no leader at once."""
+    for _ in range(LEADER_TRIES):
+        try:
+            return _watermarks(consumer, partition)
+        except KafkaException as error:
+            if error.args[0].code() not in NO_LEADER:
+                raise
+            time.sleep(WAIT_S)
+    return _watermarks(consumer, partition)
+
+
+def _watermarks(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
+    found: tuple[int, int] = consumer.get_watermark_offsets(partition, timeout=10)
+    return found
+
+
 def bounds(settings: Settings, topic: str) -> dict[int, tuple[int, int]]:
     """Partition -> (first offset, end offset)."""
     with _consumer(settings, "read_uncommitted") as consumer:
         partitions = (TopicPartition(settings.topic(topic), p) for p in range(settings.partitions))
-        return {tp.partition: consumer.get_watermark_offsets(tp, timeout=10) for tp in partitions}
+        return {tp.partition: _ends(consumer, tp) for tp in partitions}
 
 
 def read(
@@ -55,7 +76,7 @@ def read(
     with _consumer(settings, level) as consumer:
         begin = []
         for p in range(settings.partitions):
-            first, end = consumer.get_watermark_offsets(TopicPartition(settings.topic(topic), p), timeout=10)
+            first, end = _ends(consumer, TopicPartition(settings.topic(topic), p))
             at = max(first, (start or {}).get(p, first))
             if at < end:
                 begin.append(TopicPartition(settings.topic(topic), p, at))
