@@ -1,27 +1,29 @@
 """Answers questions: reads what is known, runs the cascade, falls back where a part is missing, logs what was served.
 
-HTTP is left to `bentos.service` and `bentos.pages`. A fallback is always a useful answer, and named in it.
+HTTP is left to `bentos.service` and `bentos.pages`, words to `bentos.shown`. A fallback is always a useful answer, and
+named in it; whatever goes wrong with a model, the question is answered.
 """
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
 import numpy as np
-from prometheus_client import Counter, Gauge, Histogram
-from redis.exceptions import RedisError
 
-from bentos.cascade import Ask, Pick, popular
+from bentos.bundle import Bundle
+from bentos.cascade import Ask, Pick, allowed, popular
 from bentos.champion import Champion
 from bentos.inputs import ItemMatrix
 from bentos.live import LiveItems
-from bentos.messages import Because, Recommendations, Recommended, Similar, Trending
+from bentos.messages import Recommendations, Similar, Trending
+from bentos.meters import Meters
 from bentos.responses import ResponseLog
+from bentos.shown import shown
+from bentos.stages.explain import Because
+from bentos.users import Unavailable, Users
 from feature_repo.features import user as user_profile
-from feature_repo.online import OnlineUsers
 from freshet.settings import Settings
 from streams.door import new_id
 from streams.events import Micros, now
@@ -33,23 +35,18 @@ FEATURES_UNAVAILABLE = "features_unavailable"
 """The online store does not answer: as for a new user."""
 MODEL_MISSING = "model_missing"
 """No bundle is champion yet: what is liked lately."""
+MODEL_FAILED = "model_failed"
+"""The bundle raised on this question, which is an error of ours that the log tells of: what is liked lately."""
+NO_ITEM_FEATURES = "no_item_features"
+"""No item has an event yet: the newest of the catalogue."""
 NO_ITEMS = "no_items"
 """Neither the catalogue nor any event names an item: an empty list."""
 UNKNOWN_ITEM = "unknown_item"
 """The item is not known: what is liked lately."""
-RECENT = 2_000
-"""Answers whose times the console's quantiles are over."""
-BUCKETS = (0.001, 0.002, 0.004, 0.006, 0.008, 0.012, 0.016, 0.024, 0.04, 0.08, 0.16, 0.5, 2.0)
-
-SECONDS = Histogram("freshet_serve_stage_seconds", "Time of each stage of an answer.", ["stage"], buckets=BUCKETS)
-FALLBACKS = Counter("freshet_serve_fallbacks", "Answers that had to do without something.", ["name"])
-ANSWERS = Counter("freshet_serve_answers", "Answers by arm.", ["arm"])
-ITEM_TILE = Gauge(
-    "freshet_serve_item_tile_seconds", "End of the tile that item values are read at.", multiprocess_mode="max"
-)
-BUNDLE = Gauge(
-    "freshet_serve_bundle_version", "Version of the bundle that serves; 0 for none.", multiprocess_mode="max"
-)
+START_S = 10
+"""A million items take longer to read; then answers fall back until all are known."""
+KNOWN_USERS = 64
+"""Users asked about lately, whom the console suggests."""
 
 log = logging.getLogger(__name__)
 
@@ -59,23 +56,24 @@ class Answering:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.items = LiveItems(settings)
-        self.champion = Champion(settings)
-        self.users = OnlineUsers(settings)
+        self.champion = Champion(settings, lambda bundle: _warm(bundle, self.items.matrix))
+        self.items = LiveItems(settings, lambda items: _warm(self.champion.bundle, items))
+        self.users = Users(settings)
         self.log = ResponseLog(settings)
-        self.took_ms: deque[float] = deque(maxlen=RECENT)
-        self.answered = 0
+        self.meters = Meters()
+        self.asked: dict[str, None] = {}
+        """Known users of the newest questions, the newest last."""
 
     async def start(self) -> None:
-        """Connect and begin to follow; waits until all items are known, for at most ten seconds."""
+        """Connect and begin to follow; waits a while until all items are known and the champion is loaded."""
         await self.items.start()
-        await self.champion.start()
         await self.log.start()
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(START_S):
                 await self.items.ready.wait()
         except TimeoutError:
-            log.warning("not all items are read after 10 s; answers fall back until they are")
+            log.warning("not all items are read after %d s; answers fall back until they are", START_S)
+        await self.champion.start()
 
     async def stop(self) -> None:
         """Write what is queued and end."""
@@ -84,21 +82,24 @@ class Answering:
         await self.items.stop()
         await self.users.close()
 
-    async def state(self, user_id: str) -> tuple[bytes | None, list[str]]:
-        """A user's row and what is missing."""
-        try:
-            row = await self.users.get(user_id)
-        except (RedisError, OSError, ValueError) as error:
-            log.warning("the online store at %s does not answer: %r", self.settings.redis_url.split("@")[-1], error)
-            return None, [FEATURES_UNAVAILABLE]
-        return row, [NEW_USER] if row is None else []
+    async def known(self, user_id: str) -> tuple[dict[str, Any], int, Micros, list[str]]:
+        """A user's values, their version (-1: none), the instant they are read at, and what is missing.
 
-    def values(self, row: bytes | None, at: Micros) -> tuple[dict[str, Any], int]:
-        """The user's values at an instant and their version, -1 for none."""
+        Values at an instant are taken from what had arrived before it: the row is read first.
+        """
+        try:
+            row, missing = await self.users.get(user_id), list[str]()
+        except Unavailable:
+            row, missing = None, [FEATURES_UNAVAILABLE]
+        at = now()
         head = None if row is None else header(row)
-        if head is None:
-            return user_profile.values(None, at), -1
-        return user_profile.values(row, at), head.version
+        try:
+            if head is not None:
+                return user_profile.values(row, at), head.version, at, missing
+        except BadState as error:
+            log.error("the state of user %r is not used: %s", user_id, error)
+            missing = [FEATURES_UNAVAILABLE]
+        return user_profile.values(None, at), -1, at, missing or [NEW_USER]
 
     async def recommend(
         self,
@@ -111,73 +112,58 @@ class Answering:
     ) -> Recommendations:
         """See `POST /recommend`."""
         start = perf_counter()
-        row, fallback = await self.state(user_id)
-        at, items, bundle = now(), self.items.matrix, self.champion.bundle
-        try:
-            values, version = self.values(row, at)
-        except BadState as error:
-            log.error("the state of user %s is not used: %s", user_id, error)
-            (values, version), fallback = self.values(None, at), [FEATURES_UNAVAILABLE]
+        values, version, at, fallback = await self.known(user_id)
+        items, bundle = self.items.matrix, self.champion.bundle
         ask = Ask(user_id, values, items, k, frozenset(exclude), frozenset(categories))
         arm = str(context.get("arm", "champion"))
-        stages: dict[str, float] = {}
-        if len(items) == 0:
-            picks, fallback = [], [*fallback, NO_ITEMS]
-        elif bundle is None or arm == "popular":
-            picks = popular(ask)
-            if bundle is None:
-                fallback = [*fallback, MODEL_MISSING]
-        else:
-            answer = bundle.cascade.recommend(ask)
-            picks, stages = answer.picks, answer.stages_ms
-        total = perf_counter() - start
-        stages = {**stages, "total": round(total * 1_000, 3)}
+        picks, stages, lacking = self._pick(ask, bundle, arm)
+        fallback += lacking
         result = Recommendations(
             request_id=new_id(at),
             user_id=user_id,
-            items=[self._shown(pick, items, explain) for pick in picks],
+            items=shown(picks, items, self.items.catalogue.all(), explain),
             fallback=fallback,
             bundle=None if bundle is None else bundle.version,
             arm=arm,
             user_version=version,
             at=at,
-            stages_ms=stages,
+            stages_ms={**stages, "total": round((perf_counter() - start) * 1_000, 3)},
         )
-        self._measure(stages, fallback, arm)
+        self.meters.answer(result.stages_ms, fallback, arm == "popular")
         self._log(result, picks, values, items, k, context)
+        if version >= 0:
+            self._remember(user_id)
         return result
 
-    def _shown(self, pick: Pick, items: ItemMatrix, explain: bool) -> Recommended:
-        known = self.items.catalogue.get(pick.item_id)
-        return Recommended(
-            item_id=pick.item_id,
-            title=pick.item_id if known is None else known.title,
-            categories=[c for c, there in zip(items.category_names, items.categories[pick.row], strict=True) if there],
-            score=round(pick.score, 6),
-            sources=list(pick.sources),
-            because=self._because(pick) if explain else None,
-        )
+    def _pick(self, ask: Ask, bundle: Bundle | None, arm: str) -> tuple[list[Pick], dict[str, float], list[str]]:
+        """The answer's items, the time of each stage, and what they had to do without."""
+        if len(ask.items) == 0:
+            return [], {}, [NO_ITEMS]
+        if bundle is not None and arm != "popular":
+            try:
+                answer = bundle.cascade.recommend(ask)
+            except Exception:  # a model is data that somebody trained: none of its errors may reach a client as a 500
+                log.exception("bundle %s failed on user %r", bundle.version, ask.user_id)
+                return popular(ask), {}, [MODEL_FAILED]
+            return answer.picks, answer.stages_ms, []
+        lacking = [MODEL_MISSING] if bundle is None else []
+        if not self.items.seen:
+            return self._newest(ask), {}, [*lacking, NO_ITEM_FEATURES]
+        return popular(ask), {}, lacking
 
-    def _because(self, pick: Pick) -> Because:
-        kind, item_id = pick.because.kind, pick.because.item_id
-        if item_id is not None:
-            known = self.items.catalogue.get(item_id)
-            title = item_id if known is None else known.title
-            return Because(kind=kind, item_id=item_id, title=title, text=f"because you liked {title}")
-        if kind.startswith("interest:"):
-            return Because(kind="interest", text=f"because you like {kind.partition(':')[2]}")
-        return Because(kind=kind, text="new in the catalogue" if kind == "new" else "many like it lately")
+    def _newest(self, ask: Ask) -> list[Pick]:
+        """What was added last, where nobody has done anything yet."""
+        catalogue, reason = self.items.catalogue, Because("new", None, 0.0)
+        rows = [(row, ask.items.ids[row]) for row in np.flatnonzero(allowed(ask)).tolist()]
+        made = {i: item.created_at or 0 for _, i in rows if (item := catalogue.get(i)) is not None}
+        rows.sort(key=lambda pair: -made.get(pair[1], 0))
+        return [Pick(i, row, made.get(i, 0) / 1e6, ("new",), reason) for row, i in rows[: ask.k]]
 
-    def _measure(self, stages: Mapping[str, float], fallback: Sequence[str], arm: str) -> None:
-        for stage, ms in stages.items():
-            SECONDS.labels(stage).observe(ms / 1_000)
-        for name in fallback:
-            FALLBACKS.labels(name).inc()
-        ANSWERS.labels("popular" if arm == "popular" else "champion").inc()
-        ITEM_TILE.set(self.items.matrix.tile / 1e6)
-        BUNDLE.set(int(self.champion.bundle.version) if self.champion.bundle else 0)
-        self.took_ms.append(stages["total"])
-        self.answered += 1
+    def _remember(self, user_id: str) -> None:
+        self.asked.pop(user_id, None)
+        self.asked[user_id] = None
+        if len(self.asked) > KNOWN_USERS:
+            del self.asked[next(iter(self.asked))]
 
     def _log(
         self,
@@ -228,18 +214,34 @@ class Answering:
                 links = bundle.cascade.recall.item_to_item.scores(known[row : row + 1], once)[0]
                 score[known >= 0] += links[known[known >= 0]]
         score[row] = -np.inf
-        order = np.argsort(-score, kind="stable")[:k]
-        shown = [self._plain(items, int(n), float(score[n]), "item_to_item") for n in order if np.isfinite(score[n])]
-        return Similar(item_id=item_id, items=shown, fallback=[] if bundle else [MODEL_MISSING])
+        found = self._best(items, score, k, "item_to_item")
+        return Similar(
+            item_id=item_id,
+            items=shown(found, items, self.items.catalogue.all(), explain=False),
+            fallback=[] if bundle else [MODEL_MISSING],
+        )
 
     def trending(self, k: int, categories: Sequence[str]) -> Trending:
-        """See `POST /trending`."""
+        """See `POST /trending`: the open tile counts here, as nothing is learned from this order."""
         items = self.items.matrix
         ask = Ask("", user_profile.values(None, now()), items, k, categories=frozenset(categories))
-        shown = [self._shown(pick, items, explain=False) for pick in popular(ask)]
-        return Trending(items=shown, fallback=[] if len(items) else [NO_ITEMS])
+        score = np.where(allowed(ask), self.items.heat(), -np.inf)
+        found = self._best(items, score, k, "trending")
+        missing = [] if self.items.seen else [NO_ITEM_FEATURES] if len(items) else [NO_ITEMS]
+        return Trending(items=shown(found, items, self.items.catalogue.all(), explain=False), fallback=missing)
 
-    def _plain(self, items: ItemMatrix, row: int, score: float, source: str) -> Recommended:
-        from bentos.stages.explain import Because as Reason
+    def _best(self, items: ItemMatrix, score: Any, k: int, source: str) -> list[Pick]:
+        """The `k` best rows that may come at all; ties by the matrix' order."""
+        order = np.argsort(-score, kind="stable")[:k]
+        reason = Because(source, None, 0.0)
+        return [
+            Pick(items.ids[row], row, float(score[row]), (source,), reason)
+            for row in order.tolist()
+            if np.isfinite(score[row])
+        ]
 
-        return self._shown(Pick(items.ids[row], row, score, (source,), Reason(source, None, 0.0)), items, explain=False)
+
+def _warm(bundle: Bundle | None, items: ItemMatrix) -> None:
+    """Derive on this thread what the first question would otherwise wait for. A bundle that cannot answer says so."""
+    if bundle is not None and len(items):
+        bundle.cascade.recommend(Ask("", user_profile.values(None, items.tile), items, 1))

@@ -26,7 +26,7 @@ from bentos.cascade import Cascade
 from bentos.inputs import input_names
 from bentos.stages.rank import Din
 from bentos.stages.recall import SOURCES, ItemToItem, LightGCN, Recall
-from bentos.stages.rerank import Blend, LambdaRank, RankNet, Reranker
+from bentos.stages.rerank import Blend, Keep, LambdaRank, RankNet, Reranker
 from feature_repo.features import item as item_profile
 from feature_repo.features import user as user_profile
 
@@ -111,7 +111,7 @@ def parts(reranker: Reranker) -> list[LambdaRank | RankNet]:
     """The models that a re-ranker is made of."""
     if isinstance(reranker, Blend):
         return [reranker.ranknet, reranker.lambdarank]
-    return [cast(LambdaRank | RankNet, reranker)]
+    return [] if isinstance(reranker, Keep) else [cast(LambdaRank | RankNet, reranker)]
 
 
 def _signature(manifest: Mapping[str, Any], key: bytes) -> str:
@@ -184,7 +184,4 @@ def _reranker(folder: Path, manifest: Mapping[str, Any]) -> Reranker:
         lambdarank = LambdaRank(lightgbm.Booster(model_file=folder / LAMBDARANK))
     if ranknet is not None and lambdarank is not None:
         return Blend(ranknet, lambdarank, manifest["blend"])
-    reranker = ranknet or lambdarank
-    if reranker is None:
-        raise BadBundle(f"{folder} has neither {RANKNET} nor {LAMBDARANK}: train again")
-    return reranker
+    return ranknet or lambdarank or Keep()

@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 
 from bentos import registry
 from bentos.bundle import BadBundle, Bundle, load
+from bentos.meters import BUNDLE
 from freshet.settings import Settings
 
 POLL_S = 2.0
@@ -17,8 +19,10 @@ log = logging.getLogger(__name__)
 class Champion:
     """`bundle` is None until there is one that may be trusted."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, warm: Callable[[Bundle], None]) -> None:
+        """`warm` is given each new bundle on a thread before it serves; one on which it raises is not used."""
         self._settings = settings
+        self._warm = warm
         self._task: asyncio.Task[None] | None = None
         self._refused: str | None = None
         self.bundle: Bundle | None = None
@@ -42,6 +46,7 @@ class Champion:
             if version is None or version == self._refused or (self.bundle and self.bundle.version == version):
                 return
             self.bundle = await asyncio.to_thread(self._load, version)
+            BUNDLE.set(int(version))
             log.info("bundle %s serves", version)
         except BadBundle as error:
             self._refused = version
@@ -52,7 +57,15 @@ class Champion:
             log.warning("the registry at %s does not answer: %r", self._settings.mlflow_uri, error)
 
     def _load(self, version: str) -> Bundle:
-        return load(registry.folder(self._settings, version), self._settings.signing_key(), version)
+        folder, key = registry.folder(self._settings, version), self._settings.signing_key()
+        try:
+            bundle = load(folder, key, version)
+            self._warm(bundle)
+        except BadBundle:
+            raise
+        except (RuntimeError, ValueError, KeyError, TypeError, IndexError) as error:
+            raise BadBundle(f"it does not load, or cannot answer: {error!r}") from error
+        return bundle
 
     async def _watch(self) -> None:
         while True:

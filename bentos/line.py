@@ -1,8 +1,10 @@
 """The state of the line as the console shows it: rates and quantiles since the last look, from all parts' metrics."""
 
 import asyncio
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from bentos.answering import Answering
 
 TIMEOUT_S = 1.0
+WINDOW_S = 10.0
+"""Freshness is of the rows of so many seconds: of a single one it would jump about."""
 LEAST_S = 0.8
 """Two looks closer than this get the same answer: pages must not add to the load that they show."""
 
@@ -28,7 +32,7 @@ class Line:
     _at: float = 0.0
     _applied: float | None = None
     _answered: int = 0
-    _buckets: dict[float, float] = field(default_factory=dict)
+    _past: deque[tuple[float, Mapping[float, float]]] = field(default_factory=deque)
     _last: dict[str, Any] = field(default_factory=dict)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -49,8 +53,7 @@ class Line:
         passed, first = at - self._at, self._at == 0.0
         applied = None if worker is None else _total(worker, "freshet_events_total", source="events", outcome="applied")
         rate = None if applied is None or self._applied is None else max(0.0, applied - self._applied) / passed
-        freshness = None if sink is None else self._fresh(sink)
-        took = sorted(answering.took_ms)
+        freshness = None if sink is None else self._fresh(sink, at)
         bundle = answering.champion.bundle
         self._last = {
             "events_per_s": None if rate is None else round(rate, 1),
@@ -61,29 +64,39 @@ class Line:
             "users": None if worker is None else _total(worker, "freshet_states", source="events"),
             "items": len(answering.items.matrix),
             "freshness_ms": freshness,
-            "recommend_ms": {"p50": _rank(took, 0.5), "p99": _rank(took, 0.99)},
-            "answers_per_s": None if first else round((answering.answered - self._answered) / passed, 1),
+            "recommend_ms": answering.meters.recent_ms(),
+            "answers_per_s": None if first else round((answering.meters.answered - self._answered) / passed, 1),
             "bundle": None if bundle is None else bundle.version,
             "metrics": {} if bundle is None else bundle.manifest.get("metrics", {}),
             "tile": answering.items.matrix.tile,
         }
-        self._at, self._applied, self._answered = at, applied, answering.answered
+        self._at, self._applied, self._answered = at, applied, answering.meters.answered
 
-    def _fresh(self, sink: Samples) -> dict[str, float | None]:
-        """p50 and p99 of the rows written since the last look, to the histogram's next bound."""
-        now: dict[float, float] = {}
-        for labels, value in sink.get("freshet_online_freshness_seconds_bucket", ()):
-            if labels.get("view") == "user_state":
-                now[float(labels["le"])] = value
-        new = {le: value - self._buckets.get(le, 0.0) for le, value in sorted(now.items())}
-        self._buckets = now
-        total = max(new.values(), default=0.0)
-        if total <= 0:
-            return {"p50": None, "p99": None}
-        return {
-            name: next(le for le, n in new.items() if n >= q * total) * 1_000
-            for name, q in (("p50", 0.5), ("p99", 0.99))
-        }
+    def _fresh(self, sink: Samples, at: float) -> dict[str, float | None]:
+        """p50 and p99 of the rows written in the last seconds, interpolated within the histogram's buckets."""
+        seen = [
+            (float(labels["le"]), value)
+            for labels, value in sink.get("freshet_online_freshness_seconds_bucket", ())
+            if labels.get("view") == "user_state"
+        ]
+        self._past.append((at, dict(seen)))
+        while len(self._past) > 1 and self._past[1][0] < at - WINDOW_S:
+            self._past.popleft()
+        before = self._past[0][1]
+        new = sorted((le, value - before.get(le, 0.0)) for le, value in seen)
+        return {name: _quantile(new, q) for name, q in (("p50", 0.5), ("p99", 0.99))}
+
+
+def _quantile(buckets: Sequence[tuple[float, float]], q: float) -> float | None:
+    """In milliseconds, as Prometheus' histogram_quantile has it; None where nothing was counted."""
+    if not buckets or buckets[-1][1] <= 0:
+        return None
+    rank, low, below = q * buckets[-1][1], 0.0, 0.0
+    for le, count in buckets:
+        if count >= rank and le != inf:
+            return (low + (le - low) * (rank - below) / max(count - below, 1.0)) * 1_000
+        low, below = (low, below) if le == inf else (le, count)
+    return low * 1_000
 
 
 async def _scrape(client: httpx.AsyncClient, port: int) -> Samples | None:
@@ -100,7 +113,3 @@ async def _scrape(client: httpx.AsyncClient, port: int) -> Samples | None:
 
 def _total(samples: Samples, name: str, **labels: str) -> float:
     return sum(v for of, v in samples.get(name, ()) if all(of.get(k) == x for k, x in labels.items()))
-
-
-def _rank(ordered: Sequence[float], q: float) -> float | None:
-    return round(ordered[min(len(ordered) - 1, int(q * len(ordered)))], 2) if ordered else None

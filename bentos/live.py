@@ -6,6 +6,7 @@ it. Titles and categories come from `streams.catalogue`; users are read from the
 
 import asyncio
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from time import monotonic
@@ -13,7 +14,10 @@ from time import monotonic
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
-from bentos.inputs import ItemMatrix, ItemTable
+from bentos.inputs import Floats, ItemMatrix, ItemTable
+from bentos.meters import ITEM_TILE
+from bentos.stages.recall import heat, trending
+from feature_repo.features import item as item_profile
 from freshet.settings import Settings
 from streams.catalogue import Catalogue
 from streams.events import Micros, now
@@ -33,8 +37,10 @@ log = logging.getLogger(__name__)
 class LiveItems:
     """Follows `item-features` and the catalogue. `matrix` is the newest one; empty until the first is computed."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, prepare: Callable[[ItemMatrix], None]) -> None:
+        """`prepare` is given each matrix on the thread that computed it, before it serves."""
         self._settings = settings
+        self._prepare = prepare
         self.catalogue = Catalogue(settings)
         self._table = ItemTable()
         self._arrived: dict[str, bytes] = {}
@@ -45,8 +51,20 @@ class LiveItems:
         self.ready = asyncio.Event()
         """Set once everything that was in the topics at the start is in the matrix."""
         self._read_all = asyncio.Event()
-        self.newest: Micros = 0
-        """Arrival of the newest event that any item state holds."""
+        self.seen = False
+        """Whether any item has an event."""
+        self._hot: dict[str, float] = {}
+        """Items with events in the open tile, and their heat with it."""
+
+    def heat(self) -> Floats:
+        """How much is liked lately, per row of `matrix`, the open tile included. float32 [n]."""
+        items = self.matrix
+        score = trending(items)
+        for item_id, hot in self._hot.items():
+            row = items.index.get(item_id)
+            if row is not None:
+                score[row] = hot
+        return score
 
     async def start(self) -> None:
         """Begin to follow; returns at once."""
@@ -89,20 +107,14 @@ class LiveItems:
                 for records in (await consumer.getmany(timeout_ms=POLL_MS, max_records=10_000)).values():
                     for record in records:
                         if record.key is not None and not is_meta_key(record.key) and record.value is not None:
-                            self._arrive(record.key.decode(), record.value)
+                            self._arrived[record.key.decode()] = record.value
                 behind = {p for p in behind if await consumer.position(p) < ends[p]}
         finally:
             await consumer.stop()
 
-    def _arrive(self, item_id: str, row: bytes) -> None:
-        self._arrived[item_id] = row
-        head = header(row)
-        if head is not None:
-            self.newest = max(self.newest, head.created)
-
     async def _keep(self) -> None:
         """Compute the matrix when a tile has closed, items were described, after a backlog, and when all is read."""
-        loop, computed = asyncio.get_running_loop(), 0.0
+        computed = 0.0
         while True:
             tile, described = t_item(now()), self.catalogue.version
             first = self._read_all.is_set() and self.catalogue.ready.is_set() and not self.ready.is_set()
@@ -110,16 +122,44 @@ class LiveItems:
             if first or behind or tile > self.matrix.tile or described != self._described:
                 computed = monotonic()
                 rows, self._arrived = self._arrived, {}
-                items = {i: item.categories for i, item in self.catalogue.all().items()}
-                self.matrix = await loop.run_in_executor(self._thread, self._compute, rows, items, tile)
+                try:
+                    await self._swap(rows, tile)
+                except Exception:  # the old matrix serves on: stale is better than gone, and the log says why
+                    log.exception("the item matrix of tile %d could not be computed", tile)
                 self._described = described
                 if first:
                     self.ready.set()
             await asyncio.sleep(CHECK_S)
 
-    def _compute(self, rows: dict[str, bytes], items: dict[str, tuple[str, ...]], tile: Micros) -> ItemMatrix:
+    async def _swap(self, rows: dict[str, bytes], tile: Micros) -> None:
+        items = {i: item.categories for i, item in self.catalogue.all().items()}
+        opened = self._hot if tile == self.matrix.tile else {}
+        compute = asyncio.get_running_loop().run_in_executor(self._thread, self._compute, rows, items, tile, opened)
+        self.matrix, self._hot = await compute
+        ITEM_TILE.set(tile / 1e6)
+        self.seen = self.seen or bool(rows)
+
+    def _compute(
+        self, rows: dict[str, bytes], items: dict[str, tuple[str, ...]], tile: Micros, opened: dict[str, float]
+    ) -> tuple[ItemMatrix, dict[str, float]]:
         for item_id, row in rows.items():
             self._table.put(item_id, row)
         for item_id, categories in items.items():
             self._table.describe(item_id, categories)
-        return self._table.at(tile)
+        matrix, at = self._table.at(tile), now()
+        hot = {i: _heat(row, at) for i, row in rows.items() if _newest(row) >= tile}
+        try:
+            self._prepare(matrix)
+        except Exception:  # what it prepares for may fail on these items; answering then says so in each answer
+            log.exception("nothing could be prepared on the item matrix of tile %d", tile)
+        return matrix, opened | hot
+
+
+def _newest(row: bytes) -> Micros:
+    head = header(row)
+    return 0 if head is None else head.newest
+
+
+def _heat(row: bytes, at: Micros) -> float:
+    live = item_profile.live_values(row, at)
+    return float(heat(live["likes_1h"], live["likes_24h"], live["likes_7d"]))

@@ -1,6 +1,6 @@
 """What serving is asked and what it answers, as pydantic models: the OpenAPI page and the bounds come from here."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -63,6 +63,3 @@ class Trending(BaseModel):
 
     items: list[Recommended]
     fallback: list[str]
-
-
-Values = dict[str, Any]

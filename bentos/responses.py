@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -16,6 +17,8 @@ from streams.topics import REQUESTS, RESPONSES
 QUEUE = 5_000
 """Answers waiting for Kafka: about 25 MB. Beyond it they are dropped and counted."""
 TOGETHER = 200
+SAY_S = 10.0
+"""How often the log says that answers are dropped; the metric counts each."""
 encode = msgspec.json.Encoder().encode
 
 DROPPED = Counter(
@@ -31,6 +34,7 @@ class ResponseLog:
         self._publisher = Publisher(settings)
         self._queue: asyncio.Queue[tuple[bytes, Mapping[str, Any], Mapping[str, Any]]] = asyncio.Queue(QUEUE)
         self._task: asyncio.Task[None] | None = None
+        self._said = 0.0
 
     async def start(self) -> None:
         """Begin to write."""
@@ -53,6 +57,9 @@ class ResponseLog:
             self._queue.put_nowait((user_id.encode(), request, response))
         except asyncio.QueueFull:
             DROPPED.inc()
+            if monotonic() - self._said > SAY_S:
+                self._said = monotonic()
+                log.error("%d answers wait for Kafka: answers are dropped from the log until it takes some", QUEUE)
 
     async def _write(self) -> None:
         while True:

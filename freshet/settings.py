@@ -161,6 +161,9 @@ class Settings(BaseSettings):
     api_key: Annotated[SecretStr | None, BeforeValidator(_none_if_blank)] = Field(
         None, description="Key that clients must send in `X-Api-Key`. Unset: no key is asked for."
     )
+    rate_limit_per_s: Annotated[float | None, BeforeValidator(_none_if_blank)] = Field(
+        None, gt=0, description="Most requests a second that serving takes from one address. Unset: no limit."
+    )
     bundle_key: SecretStr = Field(
         default_factory=_local_bundle_key,
         description="Key that signs bundles and checks their signature. "

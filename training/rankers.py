@@ -1,4 +1,4 @@
-"""Fits the stages after recall on lists of candidates: DIN, then RankNet, LambdaRank and both, of which the best stays.
+"""Fits the stages after recall on lists of candidates: DIN, then what re-ranks it, of which the best stays.
 
 A list is what recall would have served at one instant, with what was liked next as its positive. Negatives are the
 other candidates themselves, drawn evenly, so the models learn the order of what they will be shown: with negatives
@@ -17,7 +17,7 @@ from torch import nn
 from bentos.cascade import Features
 from bentos.inputs import Floats
 from bentos.stages.rank import Din, gap_bucket, rank
-from bentos.stages.rerank import Blend, LambdaRank, RankNet, Reranker
+from bentos.stages.rerank import Blend, Keep, LambdaRank, RankNet, Reranker
 
 SEED = 7
 
@@ -174,6 +174,10 @@ def with_din(din: Din, listing: Listing, picks: npt.NDArray[np.int64]) -> Floats
     return np.concatenate([f.inputs[picks], logits[:, None]], 1)
 
 
+def _all(din: Din, listing: Listing) -> Floats:
+    return with_din(din, listing, np.arange(len(listing.labels)))
+
+
 @dataclass(frozen=True)
 class Fitted:
     """The stages after recall; `validation` is NDCG@10 of each candidate on the held-out lists."""
@@ -196,19 +200,18 @@ def fit(train: Sequence[Listing], held: Sequence[Listing], names: Sequence[str],
     picks = [x.sample(size, rng) for x in train]
     rows = [with_din(din, x, p) for x, p in zip(train, picks, strict=True)]
     labels = [x.labels[p] for x, p in zip(train, picks, strict=True)]
-    held_rows = [with_din(din, x, np.arange(len(x.labels))) for x in held]
-    held_labels = [x.labels for x in held]
+    stop, choose = held[::2], held[1::2]  # what LambdaRank stops by flatters it, so it is not chosen by the same lists
     ranknet, lambdarank = (
         fit_ranknet(rows, labels),
-        fit_lambdarank(rows, labels, [*names, "din"], held_rows, held_labels),
+        fit_lambdarank(rows, labels, [*names, "din"], [_all(din, x) for x in stop], [x.labels for x in stop]),
     )
     spreads = [float(np.concatenate([model.scores(x) for x in rows]).std()) for model in (ranknet, lambdarank)]
     blend = Blend(ranknet, lambdarank, spreads[1] / max(spreads[0], 1e-6))
-    choices: dict[str, Reranker] = {"RankNet": ranknet, "LambdaRank": lambdarank, "Blend": blend}
+    choices: dict[str, Reranker] = {"DIN": Keep(), "RankNet": ranknet, "LambdaRank": lambdarank, "Blend": blend}
+    lists = [(_all(din, x), x.labels) for x in choose]
     validation = {
-        name: float(np.mean([ndcg(y, model.scores(x)) for x, y in zip(held_rows, held_labels, strict=True)]))
+        name: float(np.mean([ndcg(liked, model.scores(inputs)) for inputs, liked in lists]))
         for name, model in choices.items()
     }
-    validation["DIN"] = float(np.mean([ndcg(y, x[:, -1]) for x, y in zip(held_rows, held_labels, strict=True)]))
     best = max(choices, key=lambda name: validation[name])
     return Fitted(din, choices[best], validation)

@@ -3,45 +3,52 @@
 import { html, useEffect, useRef } from "/console/vendor/htm-preact.js";
 import UPlot from "/console/vendor/uplot.js";
 
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const HIGH = 170;
+const colour = (/** @type {string} */ name) => () => getComputedStyle(document.body).getPropertyValue(name).trim();
+const clock = (/** @type {number} */ s) => new Date(s * 1000).toLocaleTimeString("en-GB");
+const short = (/** @type {number} */ v) => v.toLocaleString("en", { notation: v >= 10000 ? "compact" : "standard", maximumFractionDigits: 1 });
 
 /**
- * A small time series that follows its data.
- * @param {{times: number[], values: (number|null)[], label: string, unit?: string}} of seconds, values, and what they are
+ * A small time series that follows its data. Colours are read at each drawing, so light and dark both fit.
+ * @param {{times: number[], values: (number|null)[], label: string, unit: string}} of seconds, values, what they are
  */
-export function Series({ times, values, label, unit = "" }) {
+export function Series({ times, values, label, unit }) {
   const place = useRef(null);
   const plot = useRef(null);
   useEffect(() => {
-    const axis = { stroke: colour("--pico-muted-color"), grid: { stroke: colour("--pico-muted-border-color"), width: 1 } };
+    const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--rule"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
     plot.current = new UPlot({
-      width: place.current.clientWidth, height: 160, legend: { show: false }, cursor: { show: false },
-      scales: { y: { range: (_, low, high) => [0, Math.max(high || 1, 1) * 1.15] } },
-      axes: [{ ...axis, space: 80 }, { ...axis, size: 56, values: (_, ticks) => ticks.map((v) => v + unit) }],
-      series: [{}, { label, stroke: colour("--flow"), width: 2, fill: colour("--flow-soft"), spanGaps: true, points: { show: false } }],
+      width: place.current.clientWidth, height: HIGH, legend: { show: false }, cursor: { show: false }, padding: [8, 8, 0, 0],
+      scales: { x: { range: (_, low, high) => [Math.min(low, high - 30), high] }, y: { range: (_, low, high) => [0, Math.max(high || 1, 1) * 1.15] } },
+      axes: [{ ...axis, space: 90, size: 26, values: (_, ticks) => ticks.map(clock) }, { ...axis, size: 52, values: (_, ticks) => ticks.map(short) }],
+      series: [{}, { stroke: colour("--flow"), width: 2, fill: colour("--flow-soft"), spanGaps: true, points: { show: false } }],
     }, [times, values], place.current);
-    const fit = () => plot.current.setSize({ width: place.current.clientWidth, height: 160 });
-    addEventListener("resize", fit);
-    return () => { removeEventListener("resize", fit); plot.current.destroy(); };
+    const fit = new ResizeObserver(() => plot.current.setSize({ width: place.current.clientWidth, height: HIGH }));
+    fit.observe(place.current);
+    return () => { fit.disconnect(); plot.current.destroy(); };
   }, []);
   useEffect(() => { if (plot.current) plot.current.setData([times, values]); }, [times, values]);
-  return html`<figure><figcaption>${label}</figcaption><div ref=${place} class="series"></div></figure>`;
+  const last = values.findLast((v) => v !== null);
+  return html`<figure class="card"><figcaption>${label} <b>${last === undefined ? "–" : short(last)} ${unit}</b></figcaption>
+    <div ref=${place} class="series" role="img" aria-label=${`${label} over the last minutes`}></div></figure>`;
 }
 
 /**
- * Horizontal bars, heaviest first.
- * @param {{names: string[], weights: number[], most?: number, label: string}} of
+ * Horizontal bars, heaviest first; what grew is marked.
+ * @param {{names: string[], weights: number[], before: Object<string, number>, most?: number, label: string}} of
  */
-export function Bars({ names, weights, most = 10, label }) {
+export function Bars({ names, weights, before, most = 8, label }) {
   const rows = names.map((name, n) => ({ name, weight: weights[n] })).sort((a, b) => b.weight - a.weight).slice(0, most);
   if (!rows.length) return html`<p class="quiet">Nothing yet. Click an item and it begins here.</p>`;
   const top = rows[0].weight || 1;
-  const high = 26;
-  return html`<svg class="bars" viewBox=${`0 0 320 ${rows.length * high}`} role="img" aria-label=${label}>
-    ${rows.map((row, n) => html`<g key=${row.name} transform=${`translate(0 ${n * high})`}>
-      <text x="0" y="17">${row.name}</text>
-      <rect x="112" y="6" rx="3" height="14" width=${Math.max(2, (row.weight / top) * 160)}></rect>
-      <text class="quiet" x=${112 + Math.max(2, (row.weight / top) * 160) + 6} y="17">${row.weight.toFixed(2)}</text>
-    </g>`)}
-  </svg>`;
+  return html`<ul class="bars" aria-label=${label}>
+    ${rows.map((row) => {
+      const grew = before && row.weight > (before[row.name] || 0) + 1e-3;
+      return html`<li key=${row.name} class=${grew ? "grew" : ""}>
+        <span>${row.name}</span>
+        <svg viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true"><rect width=${Math.max(1, (row.weight / top) * 100)} height="10" rx="1"></rect></svg>
+        <span class="weight">${row.weight.toFixed(2)}</span>
+      </li>`;
+    })}
+  </ul>`;
 }

@@ -97,8 +97,13 @@ class Recall:
 
 def trending(items: ItemMatrix) -> Floats:
     """What is liked lately: likes of the last day, with the last hour's counted eight times and the week's a little."""
-    score = 8 * items.column("likes_1h") + items.column("likes_24h") + 0.1 * items.column("likes_7d")
-    return np.log1p(score).astype(np.float32)
+    score = heat(items.column("likes_1h"), items.column("likes_24h"), items.column("likes_7d"))
+    return np.asarray(score, dtype=np.float32)
+
+
+def heat(hour: Any, day: Any, week: Any) -> Any:
+    """From likes of these windows, numbers or arrays: what `trending` orders by."""
+    return np.log1p(8 * hour + day + 0.1 * week)
 
 
 def newness(items: ItemMatrix, interest_in: Floats) -> Floats:

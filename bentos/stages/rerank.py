@@ -1,7 +1,7 @@
 """Re-ranking: a learned order over all that is known of the few best, then room for variety.
 
-RankNet, LambdaRank and the two together stand behind one interface; the bundle carries what won on validation. How
-they are fitted is left to `training.rankers`.
+RankNet, LambdaRank, the two together and ranking's own order stand behind one interface; the bundle carries what won on
+validation. How they are fitted is left to `training.rankers`.
 """
 
 from typing import Protocol
@@ -18,6 +18,14 @@ class Reranker(Protocol):
     """Scores of candidates from their rows, float32 [m, f] -> float32 [m]; higher is better."""
 
     def scores(self, rows: Floats) -> Floats: ...
+
+
+class Keep:
+    """Ranking's own order: what stays when nothing beats it on validation."""
+
+    def scores(self, rows: Floats) -> Floats:
+        """See `Reranker`. DIN's score is the last column."""
+        return rows[:, -1]
 
 
 class RankNet(nn.Module):

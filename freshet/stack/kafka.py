@@ -63,9 +63,7 @@ def _fetch(cache_dir: Path) -> list[Path]:
         paths = [Path(line) for line in map(str.strip, done.stdout.splitlines()) if line.endswith(".jar")]
         if done.returncode or not paths:
             last = done.stderr.strip().splitlines() or [f"jgo ended with exit code {done.returncode}"]
-            raise KafkaSetupError(
-                f"could not fetch {coordinates} from Maven Central; is there a network?\n{last[-1]}"
-            )
+            raise KafkaSetupError(f"could not fetch {coordinates} from Maven Central; is there a network?\n{last[-1]}")
         found |= {path.name: path for path in paths if path.name not in found}
     return list(found.values())
 

@@ -1,14 +1,8 @@
-"""The service as it runs: a real `bentoml serve` beside the session's Kafka and Redis, asked over HTTP."""
+"""The service as it runs: its fallbacks, its bounds, the key, what it logs."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -16,47 +10,9 @@ import pytest
 from freshet.settings import Settings
 from streams.catalogue import Item, send_items
 from streams.publisher import Publisher
+from tests.bentos.running import free_port, recommend, serve
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow]
-
-START_S, STOP_S = 90, 30
-
-
-def _free() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def serve(settings: Settings, folder: Path, **changes: str) -> "Iterator[httpx.Client]":
-    """A running service and a client of it."""
-    port = _free()
-    env = os.environ | settings.as_env() | {"BENTOML_HOME": str(folder / "bentoml")} | changes
-    command = [str(Path(sys.executable).parent / "bentoml"), "serve", "bentos.service:Recommender", "--port", str(port)]
-    log = (folder / "serve.log").open("wb")
-    with (
-        log,
-        subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True) as process,
-    ):
-        try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
-                give_up = time.monotonic() + START_S
-                while not _ready(client):
-                    if process.poll() is not None or time.monotonic() > give_up:
-                        pytest.fail((folder / "serve.log").read_text(errors="replace")[-3000:])
-                    time.sleep(0.3)
-                yield client
-        finally:
-            process.terminate()  # its own workers end with it only if it may end them
-            process.wait(STOP_S)
-
-
-def _ready(client: httpx.Client) -> bool:
-    try:
-        return client.get("/readyz").status_code == 200
-    except httpx.HTTPError:
-        return False
 
 
 @pytest.fixture
@@ -75,16 +31,9 @@ def service(stocked: Settings, tmp_path: Path) -> Iterator[httpx.Client]:
     yield from serve(stocked, tmp_path)
 
 
-def recommend(client: httpx.Client, **body: Any) -> dict[str, Any]:
-    answer = client.post("/recommend", json=body)
-    assert answer.status_code == 200, answer.text
-    found: dict[str, Any] = answer.json()
-    return found
-
-
 def test_without_a_bundle_the_answer_is_useful_and_says_so(service: httpx.Client) -> None:
     answer = recommend(service, user_id="ada", k=5, explain=True)
-    assert answer["fallback"] == ["new_user", "model_missing"]
+    assert answer["fallback"] == ["new_user", "model_missing", "no_item_features"]
     assert len(answer["items"]) == 5
     assert all(item["title"].startswith("Item ") for item in answer["items"])
     assert answer["user_version"] == -1
@@ -103,7 +52,8 @@ def test_without_a_bundle_the_answer_is_useful_and_says_so(service: httpx.Client
     assert {tuple(item["categories"]) for item in similar["items"]} == {("even",)}
     assert "i2" not in {item["item_id"] for item in similar["items"]}
     assert service.post("/similar", json={"item_id": "nope"}).json()["fallback"] == ["unknown_item"]
-    assert len(service.post("/trending", json={"k": 4}).json()["items"]) == 4
+    trending = service.post("/trending", json={"k": 4}).json()
+    assert (len(trending["items"]), trending["fallback"]) == (4, ["no_item_features"])
 
     for body in (
         {"user_id": ""},
@@ -111,14 +61,21 @@ def test_without_a_bundle_the_answer_is_useful_and_says_so(service: httpx.Client
         {"user_id": "ada", "k": 0},
         {"user_id": "ada", "k": 101},
         {"user_id": "ada", "exclude": ["x"] * 1_001},
+        {"user_id": "ada", "context": {"arm": "x" * 33}},
         {"k": 3},
     ):
         assert service.post("/recommend", json=body).status_code == 400, body
+    halved = service.post("/recommend", content=b'{"user_id": "\\ud800"}', headers={"Content-Type": "application/json"})
+    assert halved.status_code == 400
     too_large = service.post("/recommend", content=b" " * 600_000, headers={"Content-Type": "application/json"})
     assert too_large.status_code == 413
+    assert service.get("/no/such/page").status_code == 404
 
     assert service.get("/livez").status_code == 200
-    assert "freshet_serve_fallbacks_total" in service.get("/metrics").text
+    metrics = service.get("/metrics").text
+    assert 'freshet_serve_fallbacks_total{name="model_missing"}' in metrics
+    assert 'path="other",status="404"' in metrics
+    assert "/no/such/page" not in metrics
     assert service.get("/docs").status_code == 200
     page = service.get("/")
     assert "script-src 'self'" in page.headers["content-security-policy"]
@@ -126,8 +83,12 @@ def test_without_a_bundle_the_answer_is_useful_and_says_so(service: httpx.Client
     assert service.get("/console/../service.py").status_code == 404
     line = service.get("/api/line").json()
     assert (line["items"], line["bundle"], line["events_per_s"]) == (30, None, None)
-    assert service.get("/api/items/i3").json()["item"]["title"] == "Item 3"
-    assert service.get("/api/items/nope").status_code == 404
+    assert service.get("/api/item?id=i3").json()["item"]["title"] == "Item 3"
+    assert service.get("/api/item?id=nope").status_code == 404
+    assert "Item 3" in service.get("/api/cover?id=i3").text
+    assert service.get("/api/users").json() == {"users": []}
+    assert service.get("/api/user?id=ada").json()["missing"] == ["new_user"]
+    assert service.get("/api/user").status_code == 400
     assert service.post("/api/events", json={}).status_code == 503  # ingest does not run here
 
 
@@ -152,9 +113,9 @@ def test_what_was_served_is_logged_with_its_values(service: httpx.Client, stocke
 
 
 def test_with_redis_down_everyone_is_a_new_user(stocked: Settings, tmp_path: Path) -> None:
-    for client in serve(stocked, tmp_path, FRESHET_REDIS_URL=f"redis://127.0.0.1:{_free()}/0"):
+    for client in serve(stocked, tmp_path, FRESHET_REDIS_URL=f"redis://127.0.0.1:{free_port()}/0"):
         answer = recommend(client, user_id="ada", k=5)
-        assert answer["fallback"] == ["features_unavailable", "model_missing"]
+        assert answer["fallback"] == ["features_unavailable", "model_missing", "no_item_features"]
         assert len(answer["items"]) == 5
 
 
@@ -166,3 +127,16 @@ def test_a_key_is_asked_for_where_one_is_set(stocked: Settings, tmp_path: Path) 
             client.post("/recommend", json={"user_id": "ada"}, headers={"X-Api-Key": "open sesame"}).status_code == 200
         )
         assert client.get("/livez").status_code == 200
+        assert client.get("/").status_code == 200  # the page that asks for it
+        assert client.get("/api/line").status_code == 401
+        assert client.post("/api/session", json={"key": "wrong"}).status_code == 401
+        assert client.post("/api/session", json={"key": "open sesame"}).status_code == 204
+        assert client.get("/api/line").status_code == 200  # by the cookie
+        assert "open sesame" not in str(client.cookies)
+
+
+async def test_nothing_known_at_all_is_an_empty_list_that_says_so(settings: Settings, tmp_path: Path) -> None:
+    for client in serve(settings, tmp_path):
+        assert recommend(client, user_id="ada")["fallback"] == ["new_user", "no_items"]
+        assert client.post("/trending", json={}).json() == {"items": [], "fallback": ["no_items"]}
+        assert client.post("/similar", json={"item_id": "i1"}).json()["fallback"] == ["unknown_item"]

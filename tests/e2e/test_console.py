@@ -77,7 +77,7 @@ def test_a_click_changes_the_list(line: Settings) -> None:
         assert len(before) == 12
         clicked = before[0]
         buttons.first.click()
-        expect(page.get_by_role("status")).to_contain_text("the list changed after", timeout=15_000)
+        expect(page.get_by_role("status")).to_contain_text("Changed in", timeout=15_000)
         after = page.get_by_role("button", name="Click Item").evaluate_all(
             "all => all.map(b => b.getAttribute('aria-label'))"
         )

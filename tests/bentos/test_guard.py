@@ -1,0 +1,100 @@
+"""The guard before every endpoint, as an ASGI application of its own: what it lets through, what it refuses."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client import REGISTRY
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from bentos import security
+from freshet.settings import Settings
+
+KEY = "open sesame"
+
+
+async def echo(request: Request) -> PlainTextResponse:
+    return PlainTextResponse(str(len(await request.body())))
+
+
+async def fails(_: Request) -> PlainTextResponse:
+    raise RuntimeError("an error of ours")
+
+
+def guarded(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> httpx.AsyncClient:
+    """A client of the guard with these settings."""
+    monkeypatch.setattr(security, "get_settings", lambda: Settings(**changes))
+    paths = ("/recommend", "/livez", "/", "/console/app.js")
+    app = Starlette(routes=[*(Route(p, echo, methods=["GET", "POST"]) for p in paths), Route("/fails", fails)])
+    transport = httpx.ASGITransport(security.Guard(app), raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://freshet")
+
+
+async def test_a_body_is_bounded_whether_or_not_its_length_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def pieces(size: int) -> AsyncIterator[bytes]:
+        for _ in range(size // 1024):
+            yield b"x" * 1024
+
+    async with guarded(monkeypatch) as client:
+        most = security.MAX_BODY
+        assert (await client.post("/recommend", content=b"x" * most)).text == str(most)
+        assert (await client.post("/recommend", content=b"x" * (most + 1))).status_code == 413
+        chunked = {"Transfer-Encoding": "chunked"}
+        assert (await client.post("/recommend", content=pieces(most), headers=chunked)).text == str(most)
+        assert (await client.post("/recommend", content=pieces(most + 1024), headers=chunked)).status_code == 413
+
+
+async def test_the_key_comes_in_a_header_or_as_a_cookie_that_stands_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with guarded(monkeypatch, api_key=KEY) as client:
+        for path in ("/livez", "/", "/console/app.js"):
+            assert (await client.get(path)).status_code == 200, path
+        assert (await client.get("/recommend")).status_code == 401
+        assert (await client.get("/recommend", headers={"X-Api-Key": KEY})).status_code == 200
+        assert (await client.get("/recommend", headers={"X-Api-Key": KEY + "x"})).status_code == 401
+        assert security.session("wrong", secure=True) is None
+        cookie = security.session(KEY, secure=True)
+        assert cookie is not None
+        assert {"HttpOnly", "SameSite=Strict", "Secure"} <= set(cookie.split("; "))
+        good = cookie.split(";")[0]
+        assert (await client.get("/recommend", headers={"Cookie": good})).status_code == 200
+        assert (await client.get("/recommend", headers={"Cookie": good[:-1]})).status_code == 401
+        assert (await client.get("/recommend", headers={"Cookie": 'freshet="'})).status_code == 401
+
+
+async def test_a_client_beyond_its_rate_is_told_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with guarded(monkeypatch, rate_limit_per_s=2) as client:
+        codes = [(await client.get("/recommend")).status_code for _ in range(6)]
+        assert codes[:4] == [200] * 4
+        assert codes[-1] == 429
+        assert (await client.get("/recommend")).headers["retry-after"] == "1"
+        assert (await client.get("/livez")).status_code == 200
+
+
+def test_a_client_that_waits_may_ask_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    at = 100.0
+    monkeypatch.setattr(security, "monotonic", lambda: at)
+    rate = security.Rate(2)
+    assert [rate.take("a") for _ in range(5)] == [True] * 4 + [False]
+    assert rate.take("b")
+    at += 1
+    assert [rate.take("a") for _ in range(3)] == [True, True, False]
+
+
+async def test_every_answer_is_counted_by_a_known_path_and_has_the_headers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def counted() -> list[float]:
+        kinds = [("/recommend", "401"), ("other", "500")]
+        name = "freshet_serve_request_seconds_count"
+        return [REGISTRY.get_sample_value(name, {"path": p, "status": s}) or 0.0 for p, s in kinds]
+
+    before = counted()
+    async with guarded(monkeypatch, api_key=KEY) as client:
+        refused = await client.get("/recommend")
+        failed = await client.get("/fails", headers={"X-Api-Key": KEY})
+    assert (refused.status_code, failed.status_code) == (401, 500)
+    assert counted() == [n + 1 for n in before]
+    assert refused.headers["content-security-policy"] == security.CSP
+    assert "unsafe" not in security.CSP
