@@ -36,31 +36,39 @@ console = Console()
 class Findings:
     """What was measured, and which claims held."""
 
-    rows: list[tuple[str, str, bool | None]] = field(default_factory=list)
+    rows: list[tuple[str, str, float, bool | None]] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic)
+    noted: float = 0.0
 
-    def note(self, name: str, text: str, held: bool | None = None, **figures: Any) -> None:
-        """One line of the table. `held` is None where nothing was promised."""
-        self.rows.append((name, text, held))
-        self.figures[name] = {"text": text, "held": held, **figures}
+    def note(self, name: str, text: str, held: bool | None = None) -> None:
+        """One line of the table, with the seconds since the line before. `held` is None where nothing was promised."""
+        took = self.seconds - self.noted
+        self.noted += took
+        self.rows.append((name, text, took, held))
+        self.figures[name] = {"text": text, "held": held, "seconds": round(took, 1)}
         mark = "" if held is None else "[green]held[/] " if held else "[red]FAILED[/] "
         console.print(f"  {mark}{name}: {text}")
 
     @property
     def ok(self) -> bool:
-        return all(held is not False for _, _, held in self.rows)
+        return all(held is not False for _, _, _, held in self.rows)
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
 
     def table(self) -> Table:
         """All of it."""
-        table = Table("what", "measured", "check", title="What the demo measured", title_justify="left")
-        for name, text, held in self.rows:
-            table.add_row(name, text, "" if held is None else "held" if held else "FAILED")
+        table = Table("what", "measured", "s", "check", title="What the demo measured", title_justify="left")
+        for name, text, took, held in self.rows:
+            table.add_row(name, text, f"{took:.0f}", "" if held is None else "held" if held else "FAILED")
         return table
 
 
 def main(once: bool) -> int:
     """Run the demo; the exit code. Everything of `once` lies in a folder of its own, emptied first."""
-    began = time.monotonic()
+    found = Findings()
     home = get_settings().home
     if once:
         here = home / "once"
@@ -73,8 +81,7 @@ def main(once: bool) -> int:
         return started.returncode
     get_settings.cache_clear()
     settings = get_settings()
-    found = Findings()
-    found.note("start", f"{time.monotonic() - began:.0f} s until all parts are well")
+    found.note("start", "all parts are well")
     if not once:
         _learn(settings, found)
         return _leave_open(settings)
@@ -84,11 +91,11 @@ def main(once: bool) -> int:
     finally:
         stopped = _freshet("down")
     found.note("stop", "everything stopped", stopped.returncode == 0)
-    found.note("time", f"{time.monotonic() - began:.0f} s in all", seconds=time.monotonic() - began)
     console.print(found.table())
     result = home / "demo.json"
-    result.write_text(json.dumps({"ok": found.ok, "findings": found.figures}, indent=1))
-    console.print(f"{'every check held' if found.ok else 'a check failed'}; written to {result}")
+    result.write_text(json.dumps({"ok": found.ok, "seconds": found.seconds, "findings": found.figures}, indent=1))
+    verdict = "every check held" if found.ok else "a check failed"
+    console.print(f"{verdict}, in {found.seconds:.0f} s; written to {result}")
     return 0 if found.ok else 1
 
 

