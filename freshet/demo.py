@@ -21,7 +21,7 @@ from freshet.cli.progress import bars
 from freshet.settings import Settings, get_settings
 
 EVENTS, USERS, ITEMS, SEED = 200_000, 2_000, 1_000, 1
-LOOP_REQUESTS, LATENCY_REQUESTS, PROBES, RATE = 3_000, 2_000, 60, 1_000
+LOOP_REQUESTS, AT_ONCE, LATENCY_REQUESTS, PROBES, RATE = 3_000, 32, 2_000, 60, 1_000
 SHIFT_RATE, SHIFT_S = 3_000.0, 30.0
 """Monthly means move once a good part of the month is of the new kind."""
 QUESTIONS = 600
@@ -176,7 +176,7 @@ def _measure(settings: Settings, found: Findings) -> None:
         _say(
             f"closing the loop: {LOOP_REQUESTS:,} lists, half of them by popularity, simulated users click as they like"
         )
-        loop = closed_loop(settings, LOOP_REQUESTS, seed=SEED, progress=progress)
+        loop = closed_loop(settings, LOOP_REQUESTS, seed=SEED, concurrency=AT_ONCE, progress=progress)
         lift = loop.lift
         found.note(
             "click-through",
@@ -204,7 +204,7 @@ def _measure(settings: Settings, found: Findings) -> None:
         )
         _say("the same with tastes and prices that have shifted: drift must be found")
         live(settings, SHIFT_RATE, SHIFT_S, SEED, shift=True, progress=progress)
-        closed_loop(settings, LOOP_REQUESTS // 4, ("champion",), seed=SEED + 1, progress=progress)
+        closed_loop(settings, LOOP_REQUESTS // 4, ("champion",), seed=SEED + 1, concurrency=AT_ONCE, progress=progress)
         moved = drift.run(settings, window_s=60, progress=progress)
         found.note("drift, planted", f"{moved.drifted_columns} of {len(moved.columns)} columns drifted", moved.drifted)
         _say("recomputing every feature from the raw log")
@@ -212,7 +212,7 @@ def _measure(settings: Settings, found: Findings) -> None:
         found.note(
             "verify", f"{sum(c.compared for c in proof.checks):,} comparisons, {proof.mismatches} mismatches", proof.ok
         )
-        served = skew.run(settings, at_least=LOOP_REQUESTS, progress=progress)
+        served = skew.run(settings, at_least=LOOP_REQUESTS, fill=False, progress=progress)
         behind = (
             "" if served.by_time is None else f"; {served.by_time.share:.1%} were asked while an event was on its way"
         )

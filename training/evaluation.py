@@ -6,7 +6,7 @@ are left out, for every model alike. Equal scores keep the catalogue's order. Th
 (pytrec_eval); docs/reference/evaluation.md states the protocol in full.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from time import perf_counter
 
@@ -106,7 +106,7 @@ def staged(cascade: Cascade) -> Panel:
 
 @dataclass
 class Scoreboard:
-    """Runs models over questions, one pass for all of them, and keeps what they answered."""
+    """Puts questions to models, one pass for all of them, and keeps what they answered."""
 
     protocol: str
     panels: Sequence[Panel]
@@ -115,19 +115,15 @@ class Scoreboard:
     spent: dict[str, float] = field(default_factory=dict)
     items: int = 0
 
-    def run(self, questions: Iterable[Question], on_question: Callable[[int], None] | None = None) -> "Scoreboard":
-        """Put every question to every model."""
-        for n, question in enumerate(questions):
-            name = f"q{n}"
-            self.qrels[name] = dict.fromkeys(question.positives, 1)
-            self.items = max(self.items, len(question.items))
-            for panel in self.panels:
-                for model, (best, seconds) in panel(question).items():
-                    self.spent[model] = self.spent.get(model, 0.0) + seconds
-                    self.runs.setdefault(model, {})[name] = {item_id: float(K - r) for r, item_id in enumerate(best)}
-            if on_question is not None:
-                on_question(n + 1)
-        return self
+    def put(self, question: Question) -> None:
+        """Put a question to every model."""
+        name = f"q{len(self.qrels)}"
+        self.qrels[name] = dict.fromkeys(question.positives, 1)
+        self.items = max(self.items, len(question.items))
+        for panel in self.panels:
+            for model, (best, seconds) in panel(question).items():
+                self.spent[model] = self.spent.get(model, 0.0) + seconds
+                self.runs.setdefault(model, {})[name] = {item_id: float(K - r) for r, item_id in enumerate(best)}
 
     def results(self, training_s: Mapping[str, float], size_mb: Mapping[str, float]) -> list[Result]:
         """One row a model. Raises `ValueError` when no question was asked."""

@@ -144,17 +144,21 @@ def _evaluate(
     results: list[Result] = []
     reference = Reference()
     if "static" in protocols:
-        board = Scoreboard("static", models).run(asker(_static(log, cut), "evaluate static"))
+        board = Scoreboard("static", models)
+        for question in asker(_static(log, cut), "evaluate static"):
+            board.put(question)
         results += board.results(spent, sizes)
     after = cut + np.flatnonzero(log.liked[cut:])
+    most = most if "prequential" in protocols else REFERENCE_QUESTIONS
     rng = np.random.default_rng(SEED)
-    if "prequential" in protocols:
-        some = after if len(after) <= most else np.sort(rng.choice(after, most, replace=False))
-        board = Scoreboard("prequential", models).run(asker(asked_before(log, some.tolist()), "evaluate prequential"))
-        results += board.results(spent, sizes)
-    some = np.sort(rng.choice(after, min(len(after), REFERENCE_QUESTIONS), replace=False))
-    for question in asker(asked_before(log, some.tolist()), "reference for drift"):
-        reference.add(cascade, question)
+    some = after if len(after) <= most else np.sort(rng.choice(after, most, replace=False))
+    every = -(-len(some) // REFERENCE_QUESTIONS)
+    board = Scoreboard("prequential", models if "prequential" in protocols else [])
+    for n, question in enumerate(asker(asked_before(log, some.tolist()), "evaluate prequential")):
+        board.put(question)
+        if n % every == 0:
+            reference.add(cascade, question)
+    results += board.results(spent, sizes)
     return results, reference
 
 

@@ -51,7 +51,7 @@ class Din(nn.Module):
         h = self.project(history) + self.gap(gaps)
         c = self.project(candidates)
         b, t, u = h.shape
-        folded = torch.addcmul(self.of_candidate.weight, self.of_both.weight, h[:, :, None, :])  # history in the weights
+        folded = torch.addcmul(self.of_candidate.weight, self.of_both.weight, h[:, :, None, :])  # into the weights
         of_history = (self.of_history(h) + self.of_candidate.bias).reshape(b, 1, t * u)
         first = torch.baddbmm(of_history, c, folded.reshape(b, t * u, u).transpose(1, 2)).relu_()
         logits = first.reshape(b, -1, t, u) @ self.attend.weight[0] + self.attend.bias

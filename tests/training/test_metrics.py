@@ -1,5 +1,6 @@
 """The metrics against numbers worked out by hand, and the rules for ties and for what a user has seen."""
 
+from collections.abc import Sequence
 from math import log2
 from typing import Any
 
@@ -23,8 +24,15 @@ def always(*best: int) -> Any:
     return lambda _: {"m": ([f"i{n}" for n in best], 0.001)}
 
 
+def asked(models: Sequence[Any], questions: Sequence[Question]) -> Scoreboard:
+    board = Scoreboard("static", models)
+    for question in questions:
+        board.put(question)
+    return board
+
+
 def result(model: Any, *questions: Question) -> Result:
-    board = Scoreboard("static", [model]).run(questions)
+    board = asked([model], questions)
     return board.results({"m": 1.5}, {"m": 2.5})[0]
 
 
@@ -58,8 +66,10 @@ def test_more_positives_than_places_can_still_be_perfect() -> None:
 
 
 def test_the_mean_is_over_all_questions_even_those_without_an_answer() -> None:
-    board = Scoreboard("static", [lambda q: {"m": (["i0"] if "i0" in q.positives else [], 0.0)}])
-    board.run([question("i0"), question("i1")])
+    def knows_one(asked_for: Question) -> Any:
+        return {"m": (["i0"] if "i0" in asked_for.positives else [], 0.0)}
+
+    board = asked([knows_one], [question("i0"), question("i1")])
     assert board.results({}, {})[0].metrics["NDCG@10"] == pytest.approx(0.5)
     assert per_question(board, "m") == [1.0, 0.0]
 
@@ -70,7 +80,7 @@ def test_coverage_is_the_share_of_items_that_were_shown() -> None:
 
 def test_no_question_is_an_error_and_not_a_zero() -> None:
     with pytest.raises(ValueError, match="no question"):
-        Scoreboard("static", [always(1)]).run([]).results({}, {})
+        asked([always(1)], []).results({}, {})
 
 
 def test_equal_scores_keep_the_order_of_the_catalogue() -> None:
