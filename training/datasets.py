@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from scipy.sparse import csr_matrix
 
@@ -24,7 +24,7 @@ from feature_repo.features import liked
 from feature_repo.features import user as user_profile
 from freshet.settings import Settings
 from streams.events import BadEvent, Micros, decode
-from streams.profiles import t_item
+from streams.profiles import CLOSING, t_item
 from streams.topics import EVENTS
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def questions(
     table = ItemTable()
     for item_id in log.item_ids:
         table.describe(item_id, categories.get(item_id, ()))
-    states = _item_states(settings)
+    states = _item_states(settings, t_item(asking[0].at), t_item(asking[-1].at)) if asking else iter(())
     ahead = next(states, None)
     seen: dict[int, set[str]] = {}
     arriving, n = np.argsort(log.known, kind="stable").tolist(), 0
@@ -190,23 +190,20 @@ def _user_values(store: "FeatureStore", asked: Sequence[tuple[str, Micros]]) -> 
     return [user_profile.values(state, at) for state, (_, at) in zip(states, asked, strict=True)]
 
 
-def _item_states(settings: Settings) -> Iterator[tuple[Micros, str, bytes]]:
-    """(tile end, item, state) of every row of the offline store, by tile."""
-    files = sorted(offline.folder(settings, item_profile).glob("**/*.parquet"))
-    table = ds.dataset(files, schema=offline.schema(item_profile)).to_table(
-        columns=["item_id", "event_timestamp", "item_state"]
-    )
-    if table.column("item_state").null_count:
-        raise Skew(
-            "the offline store has item rows without a state: an older Freshet wrote them; run `freshet backfill`"
-        )
-    table = table.sort_by([("event_timestamp", "ascending"), ("item_id", "ascending")])
-    for batch in table.to_batches(max_chunksize=10_000):
-        times = batch.column("event_timestamp").cast("int64").to_pylist()
-        for item_id, known, state in zip(
-            batch.column("item_id").to_pylist(), times, batch.column("item_state").to_pylist(), strict=True
-        ):
-            yield t_item(known), item_id, state
+def _item_states(settings: Settings, first: Micros, last: Micros) -> Iterator[tuple[Micros, str, bytes]]:
+    """(tile end, item, state), by tile: every item's newest at tile `first`, then all that come up to tile `last`."""
+    with duckdb.connect() as db:
+        batches = db.execute(
+            f"""WITH found AS (
+                SELECT epoch_us(event_timestamp) AS known, item_id, item_state AS state
+                FROM read_parquet('{offline.pattern(settings, item_profile)}'))
+            SELECT max(known), item_id, arg_max(state, known) FROM found WHERE known <= $first GROUP BY item_id
+            UNION ALL (SELECT * FROM found WHERE known > $first AND known <= $last) ORDER BY 1, 2""",
+            {"first": first + CLOSING, "last": last + CLOSING},
+        ).to_arrow_reader(10_000)
+        for batch in batches:
+            for known, item_id, state in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                yield known - CLOSING, item_id, state
 
 
 def audit(store: "FeatureStore", some: Sequence[tuple[Question, str]]) -> int:
