@@ -125,7 +125,7 @@ class ItemTable:
         """Every item as of a tile's end. Tiles must not go back: states are read forward."""
         n = len(self._rows)
         for row in np.flatnonzero(self._until[:n] <= tile).tolist():
-            state = self._rows[row]
+            state = item_profile.decode(self._rows[row] or b"")
             read = item_profile.values_at_tile(state, tile)
             self._values[row] = [read[name] for name in ITEM_COLUMNS]
             ages = [round(read[name] * SECOND) for name in _CAPS]
