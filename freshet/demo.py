@@ -22,9 +22,9 @@ from freshet.settings import Settings, get_settings
 
 EVENTS, USERS, ITEMS, SEED = 200_000, 2_000, 1_000, 1
 LOOP_REQUESTS, AT_ONCE, LATENCY_REQUESTS, PROBES, RATE = 3_000, 32, 2_000, 60, 1_000
-SHIFT_RATE, SHIFT_S = 3_000.0, 30.0
+SHIFT_RATE, SHIFT_S = 6_000.0, 15.0
 """Monthly means move once a good part of the month is of the new kind."""
-QUESTIONS = 600
+QUESTIONS = 300
 LEAST_LIFT = 0.30
 BUNDLE_S = 60.0
 """Serving looks for a new champion every two seconds."""
