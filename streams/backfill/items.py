@@ -4,8 +4,9 @@ Events of one item come from all partitions. So the pass over users sets each ap
 it counts, DuckDB sorts them (on disk where they are many), and the items are then folded one after the other.
 """
 
-from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import duckdb
 import pyarrow as pa
@@ -13,13 +14,14 @@ import pyarrow.parquet as pq
 
 from feature_repo.features import item
 from streams.aggregates import TILE
-from streams.backfill.rows import RowWriter
+from streams.backfill.rows import RowWriter, Tell
 from streams.events import LATEST, Event, Micros, decode, encode
 from streams.profiles import CLOSING, State
 
 BATCH = 50_000
 MEMORY = "1GB"
 """What the sort may hold in memory; the rest goes to disk."""
+ASIDE = "aside"
 _SCHEMA = pa.schema([("item_id", pa.string()), ("tile", pa.int64()), ("event", pa.binary())])
 
 
@@ -29,13 +31,22 @@ def counts_by(event: Event) -> Micros:
 
 
 class Aside:
-    """Applied events, set aside in a file for `fold`."""
+    """Applied events of one partition, set aside in a file for `fold`. A context."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, folder: Path, partition: int) -> None:
+        path = folder / f"{ASIDE}-{partition}"
         self._file = pq.ParquetWriter(path, _SCHEMA, compression="lz4", use_dictionary=False)
         self._columns: tuple[list[str], list[Micros], list[bytes]] = ([], [], [])
-        self.events = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._write()
+        self._file.close()
 
     def add(self, event: Event) -> None:
         """In any order."""
@@ -43,7 +54,6 @@ class Aside:
         ids.append(event.item_id)
         tiles.append(counts_by(event))
         events.append(encode(event))
-        self.events += 1
         if len(ids) >= BATCH:
             self._write()
 
@@ -54,30 +64,38 @@ class Aside:
         for column in self._columns:
             column.clear()
 
-    def fold(self, writer: RowWriter, closed_by: Micros, progress: Callable[[int], None]) -> None:
-        """Write the rows of all tiles that were closed at `closed_by`. `progress` is told the events done."""
-        self._write()
-        self._file.close()
-        done = 0
-        current: str | None = None
-        state, delta, tile = item.new(), item.new(), -1
-        with duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": str(self._path.parent)}) as database:
-            rows = database.execute(
-                "SELECT item_id, tile, event FROM read_parquet(?) WHERE tile <= ? ORDER BY item_id, tile",
-                [str(self._path), closed_by - CLOSING],
-            ).to_arrow_reader(BATCH)
-            for batch in rows:
-                for item_id, end, event in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                    if item_id != current or end != tile:
-                        if current is not None:
-                            _close(writer, current, state, delta, tile)
-                        state = state if item_id == current else item.new()
-                        current, tile, delta = item_id, end, item.new()
-                    item.update(delta, decode(event, LATEST))
-                done += len(batch)
-                progress(done)
+
+def clear(folder: Path) -> None:
+    """Remove what was set aside."""
+    for path in folder.glob(f"{ASIDE}-*"):
+        path.unlink()
+
+
+def fold(folder: Path, share: int, shares: int, closed_by: Micros, tell: Tell) -> int:
+    """Write the rows of all tiles that were closed at `closed_by`, of one share of the items. How many they are."""
+    current: str | None = None
+    state, delta, tile = item.new(), item.new(), -1
+    with (
+        RowWriter(folder, item, f"item-{share}") as writer,
+        duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": str(folder / f".sort-{share}")}) as database,
+    ):
+        rows = database.execute(
+            "SELECT item_id, tile, event FROM read_parquet($files) "
+            "WHERE hash(item_id) % $shares = $share AND tile <= $last ORDER BY item_id, tile",
+            {"files": f"{folder}/{ASIDE}-*", "shares": shares, "share": share, "last": closed_by - CLOSING},
+        ).to_arrow_reader(BATCH)
+        for batch in rows:
+            for item_id, end, event in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                if item_id != current or end != tile:
+                    if current is not None:
+                        _close(writer, current, state, delta, tile)
+                    state = state if item_id == current else item.new()
+                    current, tile, delta = item_id, end, item.new()
+                item.update(delta, decode(event, LATEST))
+            tell(len(batch))
         if current is not None:
             _close(writer, current, state, delta, tile)
+    return writer.rows
 
 
 def _close(writer: RowWriter, item_id: str, state: State, delta: State, tile: Micros) -> None:

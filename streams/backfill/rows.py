@@ -1,5 +1,6 @@
 """Writes rows of the offline store: Parquet files of bounded size, in the order in which rows come."""
 
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -11,10 +12,16 @@ from feature_repo.offline import schema
 from streams.events import Micros
 from streams.profiles import Profile
 
+Tell = Callable[[int], None]
+"""Told how many events were done since it was last told."""
 FILE_ROWS = 1_000_000
 GROUP_ROWS = 50_000
 GROUP_BYTES = 32 * 1024 * 1024
 """A row group is written at this many rows or bytes of states: what a backfill holds in memory at a time."""
+
+
+class BackfillError(RuntimeError):
+    """The archive cannot be folded. Its text says what is missing, and what to do."""
 
 
 class RowWriter:

@@ -1,7 +1,7 @@
 """One run of the backfill: from the archived events to user rows and item rows, replacing those of the run before.
 
-Runs the worker's `UserFold`, in the order of the partitions' offsets, so the row at a version equals the one that the
-worker made, byte for byte. Always a full run: a changed declaration changes every row.
+Always a full run: a changed declaration changes every row. What a row holds is left to `users` and `items`; here is
+what makes it safe (one run at a time, no gap, all or nothing) and quick (a process for each core).
 """
 
 import asyncio
@@ -10,35 +10,38 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Executor, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, TypeVar
 
 from feature_repo import offline
 from feature_repo.features import item, user
 from freshet.settings import Settings
-from streams.backfill.items import Aside
-from streams.backfill.rows import RowWriter
-from streams.engine.fold import Gap, UserFold
-from streams.events import Event
-from streams.profiles import State
+from streams.backfill import items, users
+from streams.backfill.rows import BackfillError, Tell
 from streams.sinks import files
 from streams.sinks.archive import archive_until_now
 from streams.sinks.files import ArchiveFile
 from streams.topics import EVENTS
 
+if TYPE_CHECKING:
+    from multiprocessing.sharedctypes import Synchronized
+
+T = TypeVar("T")
 Progress = Callable[[str, int, int | None], None]
 """(label, done, total)"""
-FOLD_AT_ONCE = 4_096
-REST_EVERY = 100_000
-"""After this many events the states that were touched are put back as rows: decoded ones take ten times the memory."""
+SMALL = 20_000
+"""Fewer events than this are folded in this process."""
+TELL_S = 0.2
 
 log = logging.getLogger(__name__)
-
-
-class BackfillError(RuntimeError):
-    """The archive cannot be folded. Its text says what is missing, and what to do."""
+_done: "Synchronized[int]"
+"""Events that the jobs have done; all processes share it."""
 
 
 @dataclass(frozen=True)
@@ -77,71 +80,64 @@ def backfill(
         folders = [offline.unfinished(settings, profile) for profile in (user, item)]
         for folder in folders:
             cleaning.callback(shutil.rmtree, folder, ignore_errors=True)
-        run = _Run(settings, ends, progress or (lambda label, done, total: None))
-        aside = Aside(folders[1] / "aside.unsorted")
-        with RowWriter(folders[0], user, "user") as users:
-            for partition, found in archived.items():
-                run.fold(partition, found, users, aside)
-        with RowWriter(folders[1], item, "item") as items:
-            total = aside.events
-            aside.fold(items, now, lambda done: run.progress("backfill: item tiles", done, total))
-        (folders[1] / "aside.unsorted").unlink()
+        folds = [
+            partial(users.fold, settings, partition, found, ends[partition], folders[0], folders[1])
+            for partition, found in archived.items()
+            if found
+        ]
+        tell = progress or (lambda label, done, total: None)
+        total = sum(ends.values())
+        tallies = _at_once(folds, total, lambda done: tell("backfill: user states", done, total))
+        applied = sum(tally.applied for tally in tallies)
+        shares = _workers(applied)
+        closes = [partial(items.fold, folders[1], share, shares, now) for share in range(shares)]
+        closed = _at_once(closes, applied, lambda done: tell("backfill: item tiles", done, applied))
+        items.clear(folders[1])
         for folder, profile in zip(folders, (user, item), strict=True):
             offline.finish(folder, profile)
             offline.publish(settings, profile, folder)
         cleaning.pop_all()
     counts = {
-        name: sum(getattr(fold.meta, name) for fold in run.folds)
-        for name in ("applied", "late", "duplicate", "rejected")
+        name: sum(getattr(tally, name) for tally in tallies) for name in ("applied", "late", "duplicate", "rejected")
     }
-    return BackfillReport(users.rows, items.rows, **counts, offsets=ends, seconds=time.monotonic() - begun)
+    return BackfillReport(applied, sum(closed), **counts, offsets=ends, seconds=time.monotonic() - begun)
 
 
-class _Run:
-    """The pass over the partitions."""
-
-    def __init__(self, settings: Settings, ends: dict[int, int], progress: Progress) -> None:
-        self.settings, self.ends, self.progress = settings, ends, progress
-        self.folds: list[UserFold] = []
-        self._done = 0
-
-    def fold(self, partition: int, archived: list[ArchiveFile], writer: RowWriter, aside: Aside) -> None:
-        """Fold one partition's files up to its end."""
-        encode, add, set_aside = user.encode, writer.add, aside.add
-
-        def applied(event: Event, state: State) -> None:
-            add(event.user_id, state.event_time, state.created, encode(state), state.version)
-            set_aside(event)
-
-        fold = UserFold.of(self.settings, partition, applied)
-        self.folds.append(fold)
-        total, rested = sum(self.ends.values()), 0
-        for some in _in_chunks(archived, self.ends[partition]):
-            try:
-                fold.fold(some)
-            except Gap as error:
-                raise BackfillError(f"the archive has a gap inside a file: {error}") from error
-            self._done, rested = self._done + len(some), rested + len(some)
-            self.progress("backfill: user states", self._done, total)
-            if rested >= REST_EVERY:
-                fold.snapshot()
-                rested = 0
-        fold.cold.clear()
-        fold.hot.clear()
+def _workers(events: int) -> int:
+    """Processes that are worth their start, which costs as much as folding some ten thousand events."""
+    return 1 if events < SMALL else len(os.sched_getaffinity(0))
 
 
-def _in_chunks(archived: list[ArchiveFile], end: int) -> Iterator[list[tuple[int, bytes | None, bytes | None]]]:
-    some: list[tuple[int, bytes | None, bytes | None]] = []
-    for file in archived:
-        if file.first >= end:
-            break
-        for record in files.read(file, before=end):
-            some.append(record)
-            if len(some) >= FOLD_AT_ONCE:
-                yield some
-                some = []
-    if some:
-        yield some
+def _at_once(jobs: Sequence[Callable[[Tell], T]], events: int, progress: Callable[[int], None]) -> list[T]:
+    """The jobs' results, in their order. Each tells how many events it has done since it last told."""
+    workers, context = min(_workers(events), len(jobs)), get_context("spawn")
+    done = context.Value("q", 0)
+    pool: Executor = ThreadPoolExecutor(1)
+    if workers > 1:
+        pool = ProcessPoolExecutor(workers, context, _share, (done,))
+    else:
+        _share(done)
+    with pool:
+        running = [pool.submit(_run, job) for job in jobs]
+        while wait(running, TELL_S, FIRST_EXCEPTION).not_done and not any(f.done() and f.exception() for f in running):
+            progress(done.value)
+        results = [future.result() for future in running]
+    progress(events)
+    return results
+
+
+def _share(done: "Synchronized[int]") -> None:
+    global _done
+    _done = done
+
+
+def _run(job: Callable[[Tell], T]) -> T:
+    return job(_tell)
+
+
+def _tell(events: int) -> None:
+    with _done.get_lock():
+        _done.value += events
 
 
 def _checked(

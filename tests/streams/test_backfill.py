@@ -57,12 +57,25 @@ def test_a_rest_between_chunks_changes_no_byte(settings: Settings, monkeypatch: 
     archive(settings, partitioned(settings, history(800)))
     backfill(settings, archived_only=True)
     before = sorted(rows(settings, user))
-    monkeypatch.setattr("streams.backfill.run.REST_EVERY", 50)
-    monkeypatch.setattr("streams.backfill.run.FOLD_AT_ONCE", 20)
+    monkeypatch.setattr("streams.backfill.users.REST_EVERY", 50)
+    monkeypatch.setattr("streams.backfill.users.FOLD_AT_ONCE", 20)
     monkeypatch.setattr("streams.backfill.rows.GROUP_ROWS", 64)
     monkeypatch.setattr("streams.backfill.rows.FILE_ROWS", 200)
     backfill(settings, archived_only=True)
     assert sorted(rows(settings, user)) == before
+
+
+def test_several_processes_change_no_row(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive(settings, partitioned(settings, history(800)))
+    alone = backfill(settings, archived_only=True)
+    before = [sorted(rows(settings, profile)) for profile in (user, item)]
+    monkeypatch.setattr("streams.backfill.run.SMALL", 0)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2})
+    told: list[tuple[str, int, int | None]] = []
+    together = backfill(settings, archived_only=True, progress=lambda *line: told.append(line))
+    assert [sorted(rows(settings, profile)) for profile in (user, item)] == before
+    assert (together.user_rows, together.item_rows, together.applied) == (800, alone.item_rows, 800)
+    assert told[-1] == ("backfill: item tiles", 800, 800)
 
 
 def test_an_item_row_holds_what_was_known_when_its_tile_closed(settings: Settings) -> None:

@@ -1,0 +1,72 @@
+"""User rows of the backfill: the state after each applied event, at the version that is the event's offset.
+
+Runs the worker's `UserFold` over one partition's files, in the order of their offsets, so a row equals the one that the
+worker made at that version, byte for byte.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from feature_repo.features import user
+from freshet.settings import Settings
+from streams.backfill.items import Aside
+from streams.backfill.rows import BackfillError, RowWriter, Tell
+from streams.engine.fold import Gap, UserFold
+from streams.engine.records import Meta
+from streams.events import Event
+from streams.profiles import State
+from streams.sinks import files
+from streams.sinks.files import ArchiveFile
+
+FOLD_AT_ONCE = 4_096
+REST_EVERY = 100_000
+"""After this many events the states that were touched are put back as rows: decoded ones take ten times the memory."""
+
+
+def fold(
+    settings: Settings,
+    partition: int,
+    archived: Sequence[ArchiveFile],
+    end: int,
+    folder: Path,
+    items_folder: Path,
+    tell: Tell,
+) -> Meta:
+    """Write the rows of a partition's events before offset `end`; set the events aside for the items.
+
+    The engine's counts of what was applied and what was not. Raises `BackfillError` for a gap inside a file.
+    """
+    encode = user.encode
+    with RowWriter(folder, user, f"user-{partition}") as rows, Aside(items_folder, partition) as aside:
+
+        def applied(event: Event, state: State) -> None:
+            rows.add(event.user_id, state.event_time, state.created, encode(state), state.version)
+            aside.add(event)
+
+        fold = UserFold.of(settings, partition, applied)
+        rested = 0
+        for some in _in_chunks(archived, end):
+            try:
+                fold.fold(some)
+            except Gap as error:
+                raise BackfillError(f"the archive has a gap inside a file: {error}") from error
+            tell(len(some))
+            rested += len(some)
+            if rested >= REST_EVERY:
+                fold.snapshot()
+                rested = 0
+    return fold.meta
+
+
+def _in_chunks(archived: Sequence[ArchiveFile], end: int) -> Iterator[list[tuple[int, bytes | None, bytes | None]]]:
+    some: list[tuple[int, bytes | None, bytes | None]] = []
+    for file in archived:
+        if file.first >= end:
+            break
+        for record in files.read(file, before=end):
+            some.append(record)
+            if len(some) >= FOLD_AT_ONCE:
+                yield some
+                some = []
+    if some:
+        yield some
