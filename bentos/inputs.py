@@ -74,7 +74,8 @@ class ItemTable:
 
     def __init__(self) -> None:
         self._index: dict[str, int] = {}
-        self._rows: list[bytes | None] = []
+        self._rows: list[bytes] = []
+        """Empty for an item without an event."""
         self._categories: list[tuple[str, ...]] = []
         self._values = np.empty((0, len(ITEM_COLUMNS)))
         self._born = np.empty((0, len(_CAPS)), dtype=np.int64)
@@ -91,7 +92,7 @@ class ItemTable:
         row = self._index.get(item_id)
         if row is None:
             row = self._index[item_id] = len(self._rows)
-            self._rows.append(None)
+            self._rows.append(b"")
             self._categories.append(())
             self._described = False
             if row >= len(self._until):
@@ -119,18 +120,17 @@ class ItemTable:
 
     def rows(self) -> Iterable[tuple[str, bytes]]:
         """Every state that was put, by item."""
-        return ((i, state) for i, row in self._index.items() if (state := self._rows[row]) is not None)
+        return ((i, state) for i, row in self._index.items() if (state := self._rows[row]))
 
     def at(self, tile: Micros) -> ItemMatrix:
         """Every item as of a tile's end. Tiles must not go back: states are read forward."""
         n = len(self._rows)
         for row in np.flatnonzero(self._until[:n] <= tile).tolist():
-            state = item_profile.decode(self._rows[row] or b"")
-            read = item_profile.values_at_tile(state, tile)
+            read, until = item_profile.reading(self._rows[row], tile)
             self._values[row] = [read[name] for name in ITEM_COLUMNS]
             ages = [round(read[name] * SECOND) for name in _CAPS]
             self._born[row] = tile - np.array(ages, dtype=np.int64)
-            self._until[row] = item_profile.stable_until(state, tile)
+            self._until[row] = until
         values = self._values[:n].copy()
         values[:, self._ageing] = np.minimum(tile - self._born[:n], self._caps) / SECOND
         if self._matrix is None or not self._described:

@@ -276,17 +276,18 @@ class TiledProfile(Profile):
         """Every column as of a tile's end (microseconds): only events before it count."""
         return self._read_joined(self._open(data), tile // TILE, tile)
 
-    def stable_until(self, data: bytes | State | None, tile: Micros) -> Micros:
-        """The end of the first tile after `tile` at which the values may differ with no new event; ages aside.
+    def reading(self, data: bytes, tile: Micros) -> tuple[dict[str, Any], Micros]:
+        """`values_at_tile`, and the end of the first tile after it at which they may differ with no new event.
 
-        A matrix of all items recomputes a row only then, or when its state changed.
+        Ages aside, which grow always. A matrix of all items reads a row again only then, or when its state changed.
         """
-        state = self._open(data)
-        joined = self._joined(state, tile // TILE)
+        state = self.decode(data)
         opens = [(t + 1) * TILE for t in state.tiles if t >= tile // TILE]
-        parts = zip(self.features, joined.slots, strict=True)
+        for _, slots in sorted((t, slots) for t, slots in state.tiles.items() if t < tile // TILE):
+            self._join(state.slots, slots)  # nobody else has this state
+        parts = zip(self.features, state.slots, strict=True)
         change = min([*opens, *(f.stable_until(slot, tile) for f, slot in parts if slot is not None)], default=EVER)
-        return -(-change // TILE) * TILE
+        return self._read(state, tile), -(-change // TILE) * TILE
 
     def live_values(self, data: bytes | State | None, at: Micros) -> dict[str, Any]:
         """Every column at an instant, the open tile included: for trending only, never for training."""

@@ -151,7 +151,8 @@ def test_values_stay_as_long_as_they_are_said_to(some: list[Event], later: int) 
     ages = {c.name for f in item.features if f.ageing for c in f.columns}
     state = merged(some, [])
     tile = max((e.event_time for e in some), default=START) // TILE * TILE + later * TILE
-    until = item.stable_until(state, tile)
+    read, until = item.reading(item.encode(state), tile)
+    assert read == item.values_at_tile(state, tile)
     assert until > tile
 
     def values(at: int) -> dict[str, Any]:
