@@ -7,6 +7,7 @@ means is left to `monitoring.oracle`, which shares no code with the line; the sk
 
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from feature_repo.features import item, user
@@ -42,34 +43,56 @@ def run(
     begun, tell = time.monotonic(), progress or (lambda label, done, total: None)
     quiet.wait(settings, limit_s, tell)
     backfilled = backfill(settings, progress=tell)
+    evidence = gather(settings, tell)
+    checks = compare_all(settings, evidence, backfilled.user_rows, tell)
+    partitions = [
+        Partition(p, t.next_offset - t.start_offset, t.applied, t.late, t.duplicate, t.rejected)
+        for p, t in evidence.tallies.items()
+    ]
+    seconds, users, items = time.monotonic() - begun, len(evidence.users.rows), len(evidence.items.rows)
+    return VerifyReport(time.time_ns() // 1_000, seconds, users, items, partitions, checks)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the comparisons rest on: the raw records by partition, the newest rows, and the oracle over what counts."""
+
+    records: dict[int, list[raw.Record]]
+    users: raw.Rows
+    items: raw.Rows
+    tallies: dict[int, Tally]
+    oracle: Oracle
+
+
+def gather(settings: Settings, tell: Progress) -> Evidence:
+    """Read the topics and let the oracle judge the events. Raises `VerifyError`, `ReadError`."""
     records = _events(settings, tell)
     users, items = raw.rows(settings, USER_FEATURES), raw.rows(settings, ITEM_FEATURES)
     tallies, applied = count(
         records, settings.dedup_window, settings.future_tolerance_s * 1_000_000, settings.partitions
     )
-    oracle = Oracle(applied)
+    return Evidence(records, users, items, tallies, Oracle(applied))
+
+
+def compare_all(settings: Settings, evidence: Evidence, user_rows: int, tell: Progress) -> list[Check]:
+    """Hold every store against the evidence; `user_rows` is how many rows the backfill wrote. Raises `VerifyError`."""
+    users, items, oracle = evidence.users, evidence.items, evidence.oracle
     checks = [
-        conservation(tallies, users.meta),
-        archived_equal(settings, records),
+        conservation(evidence.tallies, users.meta),
+        archived_equal(settings, evidence.records),
         check_rows(user, users, oracle, tell),
         check_rows(item, items, oracle, tell),
         redis_equal(settings, user, users.rows, tell),
         redis_equal(settings, item, items.rows, tell),
-        users_equal(settings, oracle, users.rows, backfilled.user_rows, tell),
+        users_equal(settings, oracle, users.rows, user_rows, tell),
         items_equal(settings, oracle, declared(item), tell),
     ]
     for p, (_, end) in raw.bounds(settings, EVENTS).items():
-        if p in tallies and tallies[p].next_offset != end:
+        if p in evidence.tallies and evidence.tallies[p].next_offset != end:
             raise VerifyError(
                 "events came in meanwhile, so these comparisons mean nothing: stop the senders and verify again"
             )
-    partitions = [
-        Partition(p, t.next_offset - t.start_offset, t.applied, t.late, t.duplicate, t.rejected)
-        for p, t in tallies.items()
-    ]
-    return VerifyReport(
-        time.time_ns() // 1_000, time.monotonic() - begun, len(users.rows), len(items.rows), partitions, checks
-    )
+    return checks
 
 
 def _events(settings: Settings, progress: Progress) -> dict[int, list[raw.Record]]:

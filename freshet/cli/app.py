@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from freshet.cli import data, demo, models, replay, settings, stack, watching
+from freshet.cli import data, demo, models, prove, replay, settings, stack, watching
 from freshet.cli.exits import HELP, Exit, end, explain
 
 app = typer.Typer(
@@ -43,6 +43,7 @@ for panel, module in (
     ("Data", data),
     ("Models", models),
     ("Proof and watch", watching),
+    ("Proof and watch", prove),
     ("Settings", settings),
 ):
     for command in module.COMMANDS:

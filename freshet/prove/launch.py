@@ -1,0 +1,110 @@
+"""Starts a program of the line with a hand on it.
+
+`python -m freshet.prove.launch worker|sinks|backfill ...`
+
+Orders come as lines on standard input, e.g. `kill after_sends 3`: at the third time that point is reached, the process
+kills itself (or `stop`s itself, with SIGSTOP). Until an order names a point nothing is wrapped, and the line's own code
+has no hooks; `POINTS` is all that the harness knows of its inside.
+"""
+
+import functools
+import importlib
+import inspect
+import os
+import runpy
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+POINTS: dict[str, tuple[str, str]] = {
+    "after_begin": ("streams.engine.transaction:AIOKafkaProducer.begin_transaction", "after"),
+    "among_sends": ("streams.engine.transaction:AIOKafkaProducer.send_batch", "after"),
+    "after_sends": ("streams.engine.transaction:AIOKafkaProducer.send_offsets_to_transaction", "before"),
+    "after_offsets": ("streams.engine.transaction:AIOKafkaProducer.send_offsets_to_transaction", "after"),
+    "before_end": ("streams.engine.transaction:AIOKafkaProducer.commit_transaction", "before"),
+    "after_end": ("streams.engine.transaction:AIOKafkaProducer.commit_transaction", "after"),
+    "in_restore": ("streams.engine.states:Fold.load", "before"),
+    "before_redis": ("feature_repo.compare_and_set:write", "before"),
+    "after_redis": ("feature_repo.compare_and_set:write", "after"),
+    "in_archive_file": ("streams.sinks.files:os.fsync", "before"),
+    "after_archive_file": ("streams.sinks.files:sync_folder", "before"),
+    "in_backfill": ("streams.backfill.rows:RowWriter.add", "before"),
+    "in_publishing": ("feature_repo.offline:publish", "after"),
+}
+"""Name -> (what is wrapped, whether the process ends before or after it)."""
+PROGRAMS = {
+    "worker": ("faust", ["-A", "streams.app", "worker", "-l", "info", "--without-web"]),
+    "sinks": ("streams.sinks", []),
+    "backfill": ("freshet", ["backfill"]),
+}
+SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
+
+
+def find(target: str) -> tuple[Any, str]:
+    """What holds the function that `module:path.name` names, and its name. Raises `AttributeError`."""
+    module, path = target.split(":")
+    owner: Any = importlib.import_module(module)
+    *parents, name = path.split(".")
+    for parent in parents:
+        owner = getattr(owner, parent)
+    getattr(owner, name)
+    return owner, name
+
+
+def arm(point: str, how: str, nth: int) -> None:
+    """Have this process killed or stopped at the `nth` time from now that it reaches `point`."""
+    target, when = POINTS[point]
+    owner, name = find(target)
+    original: Callable[..., Any] = getattr(owner, name)
+    left = [nth]
+
+    def pass_by() -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            setattr(owner, name, original)
+            print(f"at {point}: {how}", flush=True)
+            os.kill(os.getpid(), SIGNALS[how])
+
+    if inspect.iscoroutinefunction(original):
+
+        @functools.wraps(original)
+        async def wrapped(*arguments: Any, **options: Any) -> Any:
+            if when == "before":
+                pass_by()
+            result = await original(*arguments, **options)
+            if when == "after":
+                pass_by()
+            return result
+    else:
+
+        @functools.wraps(original)
+        def wrapped(*arguments: Any, **options: Any) -> Any:
+            if when == "before":
+                pass_by()
+            result = original(*arguments, **options)
+            if when == "after":
+                pass_by()
+            return result
+
+    setattr(owner, name, wrapped)
+
+
+def _obey() -> None:
+    for line in sys.stdin:
+        how, point, nth = line.split()
+        arm(point, how, int(nth))
+
+
+def main() -> None:
+    """Start the program in this process."""
+    arguments = sys.argv[1:]
+    module, given = PROGRAMS[arguments[0]]
+    threading.Thread(target=_obey, daemon=True).start()
+    sys.argv = [module, *given, *arguments[1:]]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

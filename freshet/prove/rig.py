@@ -1,0 +1,151 @@
+"""The line that a scenario hits: its own broker, Redis, workers, sinks, topics and folder."""
+
+import asyncio
+import os
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from freshet.prove.history import History
+from freshet.prove.processes import Process, Supervisor
+from freshet.prove.progress import Progress
+from freshet.settings import Settings, variable
+from freshet.stack import kafka, probes, redis
+from freshet.stack.ports import Claims
+
+SERVER_S = 90.0
+"""A broker on a busy machine of two cores has needed 15 s."""
+PORT = 21_000
+METRICS_PORTS = 16
+
+
+class RigError(RuntimeError):
+    """The rig itself does not work, so nothing can be said of the line."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a rig is made of. `launch` are arguments of `freshet.prove.launch` before the program's name."""
+
+    workers: int = 2
+    partitions: int = 4
+    online_sinks: int = 1
+    launch: Sequence[str] = ()
+    heap_mb: int = 384
+
+
+class Rig:
+    """A context: inside it everything runs, after it nothing does. Raises `RigError`."""
+
+    def __init__(self, folder: Path, cache_dir: Path, plan: Plan) -> None:
+        self.plan, self.folder = plan, folder
+        self.logs = folder / "logs"
+        self.logs.mkdir(parents=True)
+        self._claims = Claims(cache_dir / "ports")
+        # far from where others look at the same moment
+        at = PORT + int.from_bytes(os.urandom(2), "little") % 8_000
+        broker, store = self._claims.choose(at, run=2), self._claims.choose(at + 100)
+        self._metrics = self._claims.choose(at + 200, run=METRICS_PORTS)
+        self.settings = Settings(
+            home=folder / "home",
+            cache_dir=cache_dir,
+            kafka=f"127.0.0.1:{broker}",
+            redis_url=f"redis://127.0.0.1:{store}/0",
+            topic_prefix="",
+            partitions=plan.partitions,
+            replication=1,
+            app_id="freshet",
+            instance=None,
+            archive_dir=folder / "home" / "archive",
+            offline_dir=folder / "home" / "offline",
+            dedup_window=65_536,
+            commit_interval_ms=150,
+            future_tolerance_s=60,
+        )
+        self.settings.home.mkdir(parents=True)
+        self.history = History(folder / "history.jsonl")
+        self._ports = {"kafka": broker, "redis": store}
+
+    def __enter__(self) -> Self:
+        from streams.topics import create_topics
+
+        self.supervisor = Supervisor(f"prove-{uuid.uuid4().hex}", self.history)
+        try:
+            home, cache, heap = self.settings.home, self.settings.cache_dir, self.plan.heap_mb
+            broker, store = self._ports["kafka"], self._ports["redis"]
+            command = kafka.prepare(home / "kafka", cache, port=broker, controller_port=broker + 1, heap_mb=heap)
+            self._add("kafka", command)
+            self._add("redis", redis.prepare(home / "redis", port=store))
+            self.wait_for_server("kafka")
+            self.wait_for_server("redis")
+            asyncio.run(create_topics(self.settings))
+            self.progress = Progress(self.settings)
+            for i in range(self.plan.online_sinks):
+                self._ours(f"online{i}", ["sinks", "online"], "sink_metrics_port")
+            self._ours("archive", ["sinks", "archive"], "sink_metrics_port")
+            for i in range(self.plan.workers):
+                self.join(i)
+        except BaseException:
+            self.supervisor.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.stop()
+        self.supervisor.close()
+        self.history.close()
+        self._claims.__exit__()
+
+    # Programs
+
+    def join(self, i: int) -> Process:
+        """Start worker `i`."""
+        return self._ours(f"worker{i}", ["worker"], "worker_metrics_port", instance=f"w{i}")
+
+    def stop_line(self) -> dict[str, Process]:
+        """End workers and sinks politely; the servers go on. Returns all that ever ran of ours."""
+        for name in [name for name in self.supervisor.processes if name not in self._ports]:
+            self.supervisor.remove(name)
+        return self.supervisor.ended
+
+    def run_program(self, name: str, *arguments: str) -> Process:
+        """Start a program of ours once more beside the line."""
+        return self._ours(name, list(arguments), "sink_metrics_port")
+
+    def process(self, name: str) -> Process:
+        return self.supervisor.processes[name]
+
+    def workers(self) -> list[str]:
+        return [name for name in self.supervisor.processes if name.startswith("worker")]
+
+    def wait_for_server(self, name: str) -> None:
+        """Until a server answers. Raises `RigError`."""
+        port = self._ports[name]
+        probe = (probes.kafka if name == "kafka" else probes.redis)("127.0.0.1", port)
+        give_up = time.monotonic() + SERVER_S
+        while True:
+            try:
+                asyncio.run(probe())
+                return
+            except OSError as error:
+                if time.monotonic() > give_up:
+                    raise RigError(f"{name} does not answer ({error}); see {self.logs / name}.log") from error
+                time.sleep(0.1)
+
+    def _add(self, name: str, command: list[str]) -> Process:
+        return self.supervisor.add(name, lambda: command, {}, self.logs / f"{name}.log")
+
+    def _ours(self, name: str, program: list[str], metrics: str, **own: str) -> Process:
+        port = self._metrics + len(self.supervisor.processes)
+        settings = {**self.settings.as_env(), variable(metrics): str(port)}
+        settings |= {variable(field): text for field, text in own.items()}
+        command = [sys.executable, "-m", "freshet.prove.launch", *self.plan.launch, *program]
+        env = settings | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        return self.supervisor.add(name, lambda: command, env, self.logs / f"{name}.log")

@@ -1,0 +1,161 @@
+"""One run: a rig, a workload, the faults of a scenario one after another, quiet, and the verdict."""
+
+import json
+import random
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from freshet.prove import checker
+from freshet.prove.faults import Fault
+from freshet.prove.rig import Plan, Rig
+from freshet.prove.scenarios import Scenario
+from freshet.prove.verdict import Injected, Report, Verdict
+from freshet.prove.workload import Workload, records
+from monitoring import quiet
+from monitoring.quiet import NotQuiet
+from monitoring.quiet import Progress as Tell
+from monitoring.raw import ReadError
+from streams.backfill import BackfillError
+from streams.topics import EVENTS
+
+RECOVERY_S = 60.0
+"""A fault whose partitions stand still for longer is a hang."""
+FLOWING_S = 0.3
+"""A fault comes when events have flowed for so long again."""
+BUSY_S = 30.0
+"""Within this there must be work in progress, or there is nothing for a fault to hit."""
+QUIET_S = 180.0
+
+
+class Hang(RuntimeError):
+    """No progress. The text says where."""
+
+
+class NoData(RuntimeError):
+    """Too little happened. The text says what."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is asked: how many events and kills, and everything else from the seed. `rate` in events a second."""
+
+    scenario: Scenario
+    events: int
+    kills: int
+    workers: int
+    seed: int
+    rate: float
+
+    @property
+    def command(self) -> str:
+        """The command that repeats it."""
+        return (
+            f"freshet prove --scenario {self.scenario.name} --events {self.events} --kills {self.kills} "
+            f"--workers {self.workers} --seed {self.seed} --rate {self.rate:g}"
+        )
+
+
+def prove(
+    order: Order, folder: Path, cache_dir: Path, tell: Tell, *, launch: tuple[str, ...] = (), keep: bool = False
+) -> Report:
+    """Run it in `folder`, which must not exist; it is kept unless the verdict is PASSED. Raises `RigError`."""
+    scenario = order.scenario
+    report = Report(scenario.name, order.seed, folder=str(folder), again=order.command)
+    with Rig(folder, cache_dir, Plan(order.workers, scenario.partitions, scenario.online_sinks, launch)) as rig:
+        try:
+            _Run(rig, order, report, tell).drive()
+            report.verdict = Verdict.FAILED if report.mismatches else Verdict.PASSED
+            report.why = next((f"{check.name}: {check.examples[0]}" for check in report.checks if check.examples), "")
+        except (Hang, NotQuiet, TimeoutError) as error:
+            report.verdict, report.why = Verdict.HANG, str(error)
+        except NoData as error:
+            report.verdict, report.why = Verdict.NODATA, str(error)
+        except (ReadError, BackfillError) as error:
+            report.verdict, report.why = Verdict.FAILED, str(error)
+        rig.history.note("verdict", verdict=report.verdict, why=report.why)
+    (folder / "report.json").write_text(json.dumps(report.to_json(), indent=1))
+    if report.verdict is Verdict.PASSED and not keep:
+        shutil.rmtree(folder)
+    return report
+
+
+class _Run:
+    def __init__(self, rig: Rig, order: Order, report: Report, tell: Tell) -> None:
+        self._rig, self._order, self._report, self._tell = rig, order, report, tell
+        self._rnd = random.Random(order.seed)
+        pairs = records(order.events, order.seed, order.scenario.shape)
+        self._workload = Workload(rig.settings.kafka, rig.settings.topic(EVENTS), pairs, order.events, order.rate)
+        self._marks: list[tuple[float, dict[int, int]]] = []
+
+    def drive(self) -> None:
+        """Send and inject, wait for quiet, check. Raises `Hang`, `NoData`, and what the checker raises."""
+        rig, report, workload, began = self._rig, self._report, self._workload, time.monotonic()
+        workload.start()
+        try:
+            self._inject_all()
+            workload.finish()
+        finally:
+            workload.stop()
+            report.sent, report.acknowledged = workload.sent, workload.acknowledged
+        rig.history.note("all sent", acknowledged=workload.acknowledged)
+        if workload.refused:
+            raise NoData(f"the broker refused {len(workload.refused)} records: {workload.refused[0]}")
+        for k in range(len(report.faults)):
+            self._until_recovered(k)
+        quiet.wait(rig.settings, QUIET_S, self._tell)
+        report.line_s = time.monotonic() - began
+        rig.history.note("quiet")
+        report.exits = {name: dict(process.exits) for name, process in rig.stop_line().items()}
+        began = time.monotonic()
+        checker.check(rig.settings, workload.acknowledged, report, self._tell)
+        report.check_s = time.monotonic() - began
+
+    def _inject_all(self) -> None:
+        """Fault k comes at a random record of the k-th slice, and the workload does not leave that slice before it."""
+        faults = self._order.scenario.faults(self._order.kills, self._rnd)
+        size = self._order.events / (len(faults) + 1)
+        for k, fault in enumerate(faults):
+            self._workload.allow(int((k + 1) * size))
+            at = int((k + self._rnd.random()) * size)
+            self._until(lambda: self._workload.sent >= at, "the workload")  # noqa: B023 (called at once)
+            if k and self._rnd.random() >= self._order.scenario.together:
+                self._until_recovered(k - 1)
+            self._workload.allow(int((k + 2) * size))
+            flowing = min(self._workload.sent + self._order.rate * FLOWING_S, int((k + 2) * size))
+            self._until(lambda: self._workload.sent >= flowing, "the workload")  # noqa: B023
+            self._inject(fault)
+            self._tell("faults", k + 1, len(faults))
+
+    def _inject(self, fault: Fault) -> None:
+        progress, ends = self._rig.progress, self._workload.ends
+        try:
+            self._until(lambda: bool(progress.behind(fault.place, ends)), "work", BUSY_S)
+        except Hang:
+            raise NoData(f"{fault.name} met no work in progress in {BUSY_S:.0f} s") from None
+        behind, now = progress.behind(fault.place, ends), progress.now(fault.place)
+        self._marks.append((time.monotonic(), {p: now.get(p, 0) for p in behind}))
+        at_s = self._rig.history.now_s()
+        detail = fault.inject(self._rig, self._rnd)
+        self._report.kills += fault.kills
+        self._report.faults.append(Injected(at_s, fault.name, detail, fault.place, sum(behind.values())))
+        self._rig.history.note("fault", fault=fault.name, detail=detail, behind=behind)
+
+    def _until_recovered(self, k: int) -> None:
+        """Until every partition that had work at the k-th fault has moved on."""
+        injected, (since, marks) = self._report.faults[k], self._marks[k]
+
+        def recovered() -> bool:
+            injected.recovered_s = self._rig.progress.moved_after(injected.place, since, marks)
+            return injected.recovered_s is not None
+
+        self._until(recovered, f"{injected.place} after {injected.fault} of {injected.detail}")
+
+    def _until(self, true: Callable[[], bool], what: str, limit_s: float = RECOVERY_S) -> None:
+        give_up = time.monotonic() + limit_s
+        while not true():
+            if time.monotonic() > give_up:
+                raise Hang(f"{what} stands still for {limit_s:.0f} s")
+            time.sleep(0.01)
