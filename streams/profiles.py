@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from streams.aggregates import EVER, TILE, Aggregate, BadDeclaration, Column, Slot, span_of
+from streams.compiled import Update, compiled
 from streams.events import Event, Micros
 
 CLOSING: Micros = 10_000_000
@@ -60,19 +61,33 @@ def t_item(at: Micros) -> Micros:
     return (at - CLOSING) // TILE * TILE
 
 
+class Part:
+    """One slot for each feature of a profile: unpacked in `live`, as bytes in `packed`, or both while they are equal.
+
+    None in both: no event has reached the feature. A slot is unpacked when an event reaches it and packed again when
+    its state is next encoded, so an event costs what it touches and not what is known.
+    """
+
+    __slots__ = ("live", "packed")
+
+    def __init__(self, size: int) -> None:
+        self.live: list[Slot | None] = [None] * size
+        self.packed: list[bytes | None] = [None] * size
+
+
 class State:
     """The mutable state of one key.
 
     `version` is the source offset of the last applied event, `event_time` rises by at least 1 us an update, `created`
-    is the latest arrival, `newest` the latest event time. `tiles` (items only) maps a tile's index to its own slots.
+    is the latest arrival, `newest` the latest event time. `tiles` (items only) maps a tile's index to its own part.
     """
 
-    __slots__ = ("created", "event_time", "newest", "slots", "tiles", "version")
+    __slots__ = ("created", "event_time", "newest", "part", "tiles", "version")
 
-    def __init__(self, slots: list[Slot]) -> None:
+    def __init__(self, part: Part) -> None:
         self.version, self.event_time, self.created, self.newest = -1, 0, 0, 0
-        self.slots = slots
-        self.tiles: dict[int, list[Slot]] = {}
+        self.part = part
+        self.tiles: dict[int, Part] = {}
 
 
 @dataclass(frozen=True)
@@ -91,7 +106,7 @@ class Profile:
     _names: tuple[tuple[str, ...], ...] = field(init=False, repr=False, compare=False)
     _signatures: tuple[int, ...] = field(init=False, repr=False, compare=False)
     _by_signature: dict[int, int] = field(init=False, repr=False, compare=False)
-    _plans: dict[str, list[tuple[int, Aggregate, float | None]]] = field(init=False, repr=False, compare=False)
+    _updates: dict[str, Update] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "features", tuple(self.features))
@@ -106,7 +121,7 @@ class Profile:
         object.__setattr__(self, "_by_signature", {s: i for i, s in enumerate(self._signatures)})
         if len(self._by_signature) < len(self.features):
             raise BadDeclaration(f"{self.name}: two features have one signature; rename one")
-        object.__setattr__(self, "_plans", {})
+        object.__setattr__(self, "_updates", {})
         object.__setattr__(self, "_late", span_of(self.lateness))
         object.__setattr__(self, "_id", blake2b(self.name.encode(), digest_size=1).digest()[0])
 
@@ -121,63 +136,81 @@ class Profile:
 
     def new(self) -> State:
         """The state of a key that was never seen."""
-        return State(self._new_slots())
+        return State(Part(len(self.features)))
 
-    def _new_slots(self) -> list[Slot]:
-        """None until an event reaches the feature: most tiles of an item are touched by one or two of them."""
-        return [None] * len(self.features)
-
-    def _plan(self, kind: str) -> list[tuple[int, Aggregate, float | None]]:
+    def reached(self, kind: str) -> list[tuple[int, Aggregate, float | None]]:
         """Which features an event of this type reaches, with the least value each needs."""
-        plan: list[tuple[int, Aggregate, float | None]] = []
+        found: list[tuple[int, Aggregate, float | None]] = []
         for i, feature in enumerate(self.features):
             selector = feature.selector()
             bounds = [None] if selector is None else [least for name, least in selector.terms if name == kind]
             if bounds:
-                plan.append((i, feature, None if None in bounds else min(b for b in bounds if b is not None)))
-        if len(self._plans) < 1_024:  # custom types are the clients' choice: do not grow with them for ever
-            self._plans[kind] = plan
-        return plan
+                found.append((i, feature, None if None in bounds else min(b for b in bounds if b is not None)))
+        return found
 
-    def _apply(self, slots: list[Slot], event: Event) -> None:
-        for i, feature, least in self._plans.get(event.type) or self._plan(event.type):
-            if least is None or (event.value is not None and event.value >= least):
-                slot = slots[i]
-                if slot is None:
-                    slot = slots[i] = feature.new()
-                feature.update(slot, event)
+    def _compile(self, kind: str) -> Update:
+        update = compiled(self.reached(kind), self._slot, f"{self.name} by {kind}")
+        if len(self._updates) < 1_024:  # custom types are the clients' choice: do not grow with them for ever
+            self._updates[kind] = update
+        return update
+
+    def _slot(self, part: Part, i: int) -> Slot:
+        """The slot of a feature; one of its own where the part has it as bytes or not at all."""
+        slot = part.live[i]
+        if slot is not None:
+            return slot
+        feature, data = self.features[i], part.packed[i]
+        if not data:
+            return feature.new()
+        try:
+            return feature.unpack(data)
+        except (msgspec.DecodeError, ValueError, TypeError) as error:
+            raise BadState(f"{self.name}.{feature.name}: its slot does not decode: {error}") from error
 
     def update(self, state: State, event: Event) -> bool:
         """Count one event in. False if it is late: then nothing changed."""
         at = event.event_time
         if at < state.newest - self._late:
             return False
-        self._apply(state.slots, event)
+        (self._updates.get(event.type) or self._compile(event.type))(state.part, event)
         self._stamp(state, at, event.arrival)
         return True
 
     def _stamp(self, state: State, at: Micros, arrival: Micros) -> None:
-        state.newest = max(state.newest, at)
-        state.event_time = max(state.event_time + 1, at)
-        state.created = max(state.created, arrival)
+        if at > state.newest:
+            state.newest = at
+        state.event_time = at if at > state.event_time else state.event_time + 1
+        if arrival > state.created:
+            state.created = arrival
 
-    def _pack(self, slots: list[Slot]) -> dict[int, bytes]:
-        parts = zip(self._signatures, self.features, slots, strict=True)
-        return {signature: data for signature, f, slot in parts if slot is not None and (data := f.pack(slot))}
+    def _pack(self, part: Part) -> dict[int, bytes]:
+        live, packed = part.live, part.packed
+        for i, slot in enumerate(live):
+            if slot is not None and packed[i] is None:
+                packed[i] = self.features[i].pack(slot)
+        return {signature: data for signature, data in zip(self._signatures, packed, strict=True) if data}
 
-    def _unpack(self, packed: dict[int, bytes]) -> list[Slot]:
-        slots = self._new_slots()
+    def _unpack(self, packed: dict[int, bytes]) -> Part:
+        part = Part(len(self.features))
         for signature, data in packed.items():
             i = self._by_signature.get(signature)
             if i is not None:
-                slots[i] = self.features[i].unpack(data)
-        return slots
+                part.packed[i] = data
+        return part
 
     def _body(self, state: State) -> Any:
-        return self._pack(state.slots)
+        return self._pack(state.part)
 
     def _load(self, state: State, body: Any) -> None:
-        state.slots = self._unpack(body)
+        state.part = self._unpack(body)
+
+    def thaw(self, state: State) -> State:
+        """The state with every slot unpacked. Raises `BadState` where one does not decode."""
+        for part in (state.part, *state.tiles.values()):
+            for i, data in enumerate(part.packed):
+                if data is not None:
+                    part.live[i] = self._slot(part, i)
+        return state
 
     def encode(self, state: State) -> bytes:
         """The row of a state; the same state gives the same bytes."""
@@ -185,11 +218,14 @@ class Profile:
         return head + _encode(self._body(state))
 
     def decode(self, data: bytes) -> State:
-        """The inverse of `encode`, under this or an older declaration. Raises `BadState`."""
+        """The inverse of `encode`, under this or an older declaration. Raises `BadState`.
+
+        Slots stay packed: bytes inside one that do not decode are found when it is read or reached.
+        """
         head = header(data)
         if head is None or head.profile != self._id:
             raise BadState(f"these {len(data)} bytes are no state of profile {self.name!r}")
-        state = State([])
+        state = self.new()
         state.version, state.event_time, state.created, state.newest = head[1:]
         try:
             self._load(state, _decode(data[_HEADER.size :]))
@@ -199,17 +235,17 @@ class Profile:
 
     def values(self, data: bytes | State | None, at: Micros) -> dict[str, Any]:
         """Every column at an instant. Defaults for a key that was never seen and for bytes without a header."""
-        return self._read(self._open(data), at)
+        return self._read(self._open(data).part, at)
 
     def _open(self, data: bytes | State | None) -> State:
         if isinstance(data, State):
             return data
         return self.new() if data is None or header(data) is None else self.decode(data)
 
-    def _read(self, state: State, at: Micros) -> dict[str, Any]:
+    def _read(self, part: Part, at: Micros) -> dict[str, Any]:
         values: dict[str, Any] = {}
-        for names, feature, slot in zip(self._names, self.features, state.slots, strict=True):
-            values.update(zip(names, feature.value(feature.new() if slot is None else slot, at), strict=True))
+        for i, (names, feature) in enumerate(zip(self._names, self.features, strict=True)):
+            values.update(zip(names, feature.value(self._slot(part, i), at), strict=True))
         return values
 
 
@@ -234,38 +270,44 @@ class TiledProfile(Profile):
     def update(self, state: State, event: Event) -> bool:
         """Count one event into its tile. Lateness is judged by the user's profile, so nothing is late here."""
         tile = event.event_time // TILE
-        slots = state.tiles.get(tile)
-        if slots is None:
-            slots = state.tiles[tile] = self._new_slots()
-        self._apply(slots, event)
+        part = state.tiles.get(tile)
+        if part is None:
+            part = state.tiles[tile] = Part(len(self.features))
+        (self._updates.get(event.type) or self._compile(event.type))(part, event)
         self._stamp(state, event.event_time, event.arrival)
         return True
 
     def merge(self, state: State, delta: State) -> None:
-        """Count all events of `delta` in; tiles that no read can ask for apart any more are joined."""
-        for tile, slots in delta.tiles.items():
-            mine = state.tiles.get(tile)
-            if mine is None:
-                mine = state.tiles[tile] = self._new_slots()
-            self._join(mine, slots)
+        """Count all events of `delta` in, and take its parts over; tiles that no read can ask for apart are joined."""
         self._stamp(state, delta.newest, delta.created)
         last = state.newest // TILE - OPEN_TILES
-        for tile in sorted(t for t in state.tiles if t < last):
-            self._join(state.slots, state.tiles.pop(tile))
+        for tile, part in delta.tiles.items():
+            if tile < last:
+                self._join(state.part, part)
+            elif tile in state.tiles:
+                self._join(state.tiles[tile], part)
+            else:
+                state.tiles[tile] = part
+        self._close(state, last)
 
-    def _join(self, slots: list[Slot], others: list[Slot]) -> None:
-        for i, other in enumerate(others):
-            if other is not None:
-                if slots[i] is None:
-                    slots[i] = self.features[i].new()
-                self.features[i].merge(slots[i], other)
+    def _join(self, part: Part, other: Part) -> None:
+        """Count all events of `other` in. A feature that only `other` has seen is taken over as its bytes."""
+        for i, feature in enumerate(self.features):
+            if other.live[i] is None and other.packed[i] is None:
+                continue
+            if part.live[i] is None and part.packed[i] is None:
+                part.packed[i] = feature.pack(other.live[i]) if other.packed[i] is None else other.packed[i]
+            else:
+                mine = part.live[i] = self._slot(part, i)
+                feature.merge(mine, self._slot(other, i))
+                part.packed[i] = None
 
     def _body(self, state: State) -> Any:
-        return [self._pack(state.slots), [[t, self._pack(state.tiles[t])] for t in sorted(state.tiles)]]
+        return [self._pack(state.part), [[t, self._pack(state.tiles[t])] for t in sorted(state.tiles)]]
 
     def _load(self, state: State, body: Any) -> None:
         base, tiles = body
-        state.slots = self._unpack(base)
+        state.part = self._unpack(base)
         state.tiles = {tile: self._unpack(packed) for tile, packed in tiles}
 
     def values(self, data: bytes | State | None, at: Micros) -> dict[str, Any]:
@@ -274,7 +316,7 @@ class TiledProfile(Profile):
 
     def values_at_tile(self, data: bytes | State | None, tile: Micros) -> dict[str, Any]:
         """Every column as of a tile's end (microseconds): only events before it count."""
-        return self._read_joined(self._open(data), tile // TILE, tile)
+        return self._read(self._joined(self._open(data), tile // TILE), tile)
 
     def reading(self, data: bytes, tile: Micros) -> tuple[dict[str, Any], Micros]:
         """`values_at_tile`, and the end of the first tile after it at which they may differ with no new event.
@@ -283,25 +325,28 @@ class TiledProfile(Profile):
         """
         state = self.decode(data)
         opens = [(t + 1) * TILE for t in state.tiles if t >= tile // TILE]
-        for _, slots in sorted((t, slots) for t, slots in state.tiles.items() if t < tile // TILE):
-            self._join(state.slots, slots)  # nobody else has this state
-        parts = zip(self.features, state.slots, strict=True)
-        change = min([*opens, *(f.stable_until(slot, tile) for f, slot in parts if slot is not None)], default=EVER)
-        return self._read(state, tile), -(-change // TILE) * TILE
+        self._close(state, tile // TILE)  # nobody else has this state
+        part = self.thaw(state).part
+        slots = zip(self.features, part.live, strict=True)
+        change = min([*opens, *(f.stable_until(slot, tile) for f, slot in slots if slot is not None)], default=EVER)
+        return self._read(part, tile), -(-change // TILE) * TILE
+
+    def _close(self, state: State, before: int) -> None:
+        """Join the tiles below index `before` into the base."""
+        for tile in [t for t in state.tiles if t < before]:
+            self._join(state.part, state.tiles.pop(tile))
 
     def live_values(self, data: bytes | State | None, at: Micros) -> dict[str, Any]:
         """Every column at an instant, the open tile included: for trending only, never for training."""
-        return self._read_joined(self._open(data), EVER, at)
+        return self._read(self._joined(self._open(data), EVER), at)
 
-    def _read_joined(self, state: State, before: int, at: Micros) -> dict[str, Any]:
-        return self._read(self._joined(state, before), at)
-
-    def _joined(self, state: State, before: int) -> State:
+    def _joined(self, state: State, before: int) -> Part:
         """The base joined with the tiles below index `before`. Reading never changes a state: a join is a copy."""
-        tiles = [slots for tile, slots in sorted(state.tiles.items()) if tile < before]
-        if not tiles:
-            return state
-        joined = State(self._unpack(self._pack(state.slots)))
-        for slots in tiles:
-            self._join(joined.slots, slots)
-        return joined
+        if min(state.tiles, default=before) >= before:
+            return state.part
+        copy = self.new()
+        self._join(copy.part, state.part)
+        for tile, part in state.tiles.items():
+            if tile < before:
+                self._join(copy.part, part)
+        return copy.part

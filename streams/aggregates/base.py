@@ -142,6 +142,14 @@ class Aggregate(ABC):
     def update(self, slot: Slot, event: Event) -> None:
         """Count one selected event in."""
 
+    def source(self, slot: str) -> list[str]:
+        """Statements that do what `update` does to the slot of that name, for `streams.compiled`; none: it is called.
+
+        They may use `event`, `at` (its time), `value` and `tile_<size>` (the index of its tile of so many
+        microseconds), and `add` of `streams.aggregates.windows`.
+        """
+        return []
+
     @abstractmethod
     def merge(self, slot: Slot, other: Slot) -> None:
         """Count all events of `other` in."""

@@ -119,6 +119,10 @@ class Since(Aggregate):
     def update(self, slot: Slot, event: Event) -> None:
         self._take(slot, event.event_time)
 
+    def source(self, slot: str) -> list[str]:
+        earlier = "<" if self.first else ">"
+        return [f"if not {slot}: {slot}.append(at)", f"elif at {earlier} {slot}[0]: {slot}[0] = at"]
+
     def merge(self, slot: Slot, other: Slot) -> None:
         for at in other:
             self._take(slot, at)

@@ -75,7 +75,7 @@ Series = tuple["array[int]", "array[int]"]
 """Sorted tile indices and what each tile holds."""
 
 
-def _add(series: Series, tile: int, amount: int, keep: int) -> None:
+def add(series: Series, tile: int, amount: int, keep: int) -> None:
     """Add to a tile; tiles more than `keep` behind the newest are dropped, and so is what comes for them."""
     tiles, sums = series
     if not tiles or tile > tiles[-1]:
@@ -112,12 +112,22 @@ class _Tiled(Windowed):
             return
         at = event.event_time
         for series, (size, keep) in zip(slot, self._sizes, strict=True):
-            _add(series, at // size, amount, keep)
+            add(series, at // size, amount, keep)
+
+    def _source(self, slot: str, amount: str) -> list[str]:
+        lines = []
+        for i, (size, keep) in enumerate(self._sizes):
+            lines += [
+                f"tiles, sums = {slot}[{i}]",
+                f"if tiles and tiles[-1] == tile_{size}: sums[-1] += {amount}",
+                f"else: add({slot}[{i}], tile_{size}, {amount}, {keep})",
+            ]
+        return lines
 
     def merge(self, slot: Slot, other: Slot) -> None:
         for series, (tiles, sums), (_, keep) in zip(slot, other, self._sizes, strict=True):
             for tile, amount in zip(tiles, sums, strict=True):
-                _add(series, tile, amount, keep)
+                add(series, tile, amount, keep)
 
     def _sums(self, slot: Slot, at: Micros) -> list[int]:
         """The sum of each window."""
@@ -155,6 +165,9 @@ class Count(_Tiled):
     def _amount(self, event: Event) -> int:
         return 1
 
+    def source(self, slot: str) -> list[str]:
+        return self._source(slot, "1")
+
     def value(self, slot: Slot, at: Micros) -> tuple[Any, ...]:
         return tuple(self._sums(slot, at))
 
@@ -172,6 +185,10 @@ class Sum(_Tiled):
 
     def _amount(self, event: Event) -> int | None:
         return None if event.value is None else round(event.value * UNIT)
+
+    def source(self, slot: str) -> list[str]:
+        lines = [f"amount = round(value * {UNIT})", *self._source(slot, "amount")]
+        return ["if value is not None:", *(" " + line for line in lines)]
 
     def value(self, slot: Slot, at: Micros) -> tuple[Any, ...]:
         return tuple(total / UNIT for total in self._sums(slot, at))
@@ -206,6 +223,10 @@ class Mean(Windowed):
         if event.value is not None:
             self._count.update(slot[0], event)
             self._total.update(slot[1], event)
+
+    def source(self, slot: str) -> list[str]:
+        lines = [*self._count.source(f"{slot}[0]"), *self._total.source(f"{slot}[1]")]
+        return ["if value is not None:", *(" " + line for line in lines)]
 
     def merge(self, slot: Slot, other: Slot) -> None:
         self._count.merge(slot[0], other[0])

@@ -6,6 +6,7 @@ what makes it safe (one run at a time, no gap, all or nothing) and quick (a proc
 
 import asyncio
 import fcntl
+import gc
 import logging
 import os
 import shutil
@@ -114,7 +115,7 @@ def _at_once(jobs: Sequence[Callable[[Tell], T]], events: int, progress: Callabl
     done = context.Value("q", 0)
     pool: Executor = ThreadPoolExecutor(1)
     if workers > 1:
-        pool = ProcessPoolExecutor(workers, context, _share, (done,))
+        pool = ProcessPoolExecutor(workers, context, _begin, (done,))
     else:
         _share(done)
     with pool:
@@ -124,6 +125,11 @@ def _at_once(jobs: Sequence[Callable[[Tell], T]], events: int, progress: Callabl
         results = [future.result() for future in running]
     progress(events)
     return results
+
+
+def _begin(done: "Synchronized[int]") -> None:
+    gc.set_threshold(100_000, 50, 100)  # as in the worker: folding makes many short-lived objects and no cycles
+    _share(done)
 
 
 def _share(done: "Synchronized[int]") -> None:

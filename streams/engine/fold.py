@@ -167,7 +167,7 @@ class ItemFold(Fold[TiledProfile]):
             self.begin(offset)
             meta.next_offset = offset + 1
             try:
-                delta = profile.decode(value or b"")
+                delta = profile.thaw(profile.decode(value or b""))
             except BadState as error:
                 self._reject(record, str(error))
                 continue

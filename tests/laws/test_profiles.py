@@ -43,6 +43,33 @@ def test_a_row_never_depends_on_where_commits_cut_the_stream(some: list[Event], 
     assert user.encode(state) == user.encode(fold(user, some))
 
 
+def declared(profile: Profile, some: list[Event]) -> list[bytes]:
+    """The packed slots, feature by feature, of events that each feature's own `update` counts in."""
+    packed = []
+    for feature in profile.features:
+        slot, selector = feature.new(), feature.selector()
+        for event in some:
+            if selector is None or selector.selects(event.type, event.value):
+                feature.update(slot, event)
+        packed.append(feature.pack(slot))
+    return packed
+
+
+@given(some=events())
+def test_the_compiled_update_does_what_the_aggregates_say(some: list[Event]) -> None:
+    state = user.new()
+    applied = [event for event in some if user.update(state, event)]
+    user.encode(state)
+    assert [data or b"" for data in state.part.packed] == declared(user, applied)
+    state = item.new()
+    for event in some:
+        item.update(state, event)
+    item.encode(state)
+    for tile, part in state.tiles.items():
+        of_tile = [event for event in some if event.event_time // TILE == tile]
+        assert [data or b"" for data in part.packed] == declared(item, of_tile)
+
+
 @given(some=events(), cuts=st.lists(st.integers(0, 40), max_size=5), data=st.data())
 def test_an_item_reads_the_same_however_its_events_were_cut_and_ordered(
     some: list[Event], cuts: list[int], data: st.DataObject

@@ -202,7 +202,8 @@ def test_a_state_that_no_record_can_carry_stays_at_its_last_row_and_is_reported(
     folded.fold([(0, b"u", view("a")), (1, b"v", view("b", user_id="v"))])
     before = dict(folded.snapshot().rows)
     folded.fold([(2, b"u", view("c")), (3, b"v", view("d", user_id="v"))])
-    folded.hot[b"u"].slots[-1] = [0] * (ROW_MAX // 8 + 1)
+    folded.hot[b"u"].part.live[-1] = [0] * (ROW_MAX // 8 + 1)
+    folded.hot[b"u"].part.packed[-1] = None
     snapshot = folded.snapshot()
     assert [key for key, _ in snapshot.rows] == [b"v"]
     assert [(letter.topic, letter.key, letter.offset) for letter in snapshot.rejected] == [("user-features", b"u", 2)]
