@@ -32,16 +32,20 @@ def prove(
     """
     from freshet.prove.run import Order
     from freshet.prove.run import prove as run
-    from freshet.prove.scenarios import SCENARIOS
+    from freshet.prove.scenarios import CONTROLS, SCENARIOS
     from freshet.prove.verdict import Verdict
 
-    if scenario not in SCENARIOS:
+    if scenario not in SCENARIOS | CONTROLS:
         raise Refusal(Exit.USAGE, f"there is no scenario {scenario!r}; there are {', '.join(SCENARIOS)}")
     settings = Settings()
     folder = settings.home / "prove" / f"{scenario}-{seed}-{time.strftime('%H%M%S')}"
     with bars() as tell:
         report = run(
-            Order(SCENARIOS[scenario], events, kills, workers, seed, rate), folder, settings.cache_dir, tell, keep=keep
+            Order((SCENARIOS | CONTROLS)[scenario], events, kills, workers, seed, rate),
+            folder,
+            settings.cache_dir,
+            tell,
+            keep=keep,
         )
     typer.echo(json.dumps(report.to_json(), indent=1)) if as_json else _show(report)
     if report.verdict is not Verdict.PASSED:

@@ -33,7 +33,7 @@ def check(settings: Settings, acknowledged: int, report: Report, tell: Progress)
 
     backfilled = backfill(settings, progress=tell)
     evidence = verify.gather(settings, tell)
-    report.checks = [
+    report.checks += [
         *verify.compare_all(settings, evidence, backfilled.user_rows, tell),
         _acknowledged(evidence, acknowledged),
         _once_each(settings, evidence, report),

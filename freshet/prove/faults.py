@@ -1,16 +1,26 @@
-"""The faults: what may go wrong, each a small object that does it to a `Rig` and says what it did."""
+"""The faults of workers and sinks: each a small object that does it to a `Rig` and says to whom. See also `outages`."""
 
 import random
 import signal
+import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from freshet.prove.progress import ARCHIVE, FOLD, STORE
 from freshet.prove.rig import Rig
 
+REACHED_S = 40.0
+"""A worker commits many times a second, the archive writes a file every five; a start takes three, ten when busy."""
+FENCED_S = 40.0
+SETTLED_S = 0.5
+"""Until then a commit that was on its way may still show."""
+ASLEEP_S = 2.0
+"""So long the other sink writes on."""
+FENCED = "another worker owns it now"
+
 
 class Fault(ABC):
-    """`place` is where progress must resume after it; `kills` how many processes it kills at once."""
+    """`place` is where progress must resume after it; `kills` how many processes it kills."""
 
     place: str = FOLD
     kills: int = 0
@@ -21,14 +31,18 @@ class Fault(ABC):
 
     @abstractmethod
     def inject(self, rig: Rig, rnd: random.Random) -> str:
-        """Do it. Returns to whom, and with which numbers."""
+        """Do it. Returns to whom, and with which numbers. Raises `Unproved` when what must follow does not."""
 
 
-@dataclass
+def place_of(process: str) -> str:
+    """Where a process makes progress."""
+    return FOLD if process.startswith("worker") else ARCHIVE if process == "archive" else STORE
+
+
 class KillWorker(Fault):
     """SIGKILL of a worker, wherever it is: at work, in a restore, in a rebalance, at its start."""
 
-    kills: int = 1
+    kills = 1
 
     def inject(self, rig: Rig, rnd: random.Random) -> str:
         name = rnd.choice(rig.workers())
@@ -40,13 +54,137 @@ class KillWorker(Fault):
 class KillSink(Fault):
     """SIGKILL of a sink, wherever it is."""
 
-    which: str = "online0"
+    which: str
     kills: int = 1
 
-    @property
-    def place(self) -> str:  # type: ignore[override]
-        return ARCHIVE if self.which == "archive" else STORE
+    def __post_init__(self) -> None:
+        self.place = place_of(self.which)
 
     def inject(self, rig: Rig, rnd: random.Random) -> str:
         rig.process(self.which).signal(signal.SIGKILL)
         return self.which
+
+
+@dataclass
+class KillAt(Fault):
+    """SIGKILL at a named point of `freshet.prove.launch.POINTS`; `which` None: of any worker."""
+
+    point: str
+    which: str | None = None
+    at_most: int = 20
+    kills: int = 1
+
+    def __post_init__(self) -> None:
+        self.place = place_of(self.which) if self.which else FOLD
+
+    def inject(self, rig: Rig, rnd: random.Random) -> str:
+        name, nth = self.which or rnd.choice(rig.workers()), rnd.randint(1, self.at_most)
+        process = rig.process(name)
+        before = process.exits[-9]
+        process.order(f"kill {self.point} {nth}")
+        rig.until(lambda: process.exits[-9] > before, f"the {nth}. {self.point} of {name}", REACHED_S)
+        rig.strike()
+        return f"{name} at the {nth}. {self.point}"
+
+
+class KillInRestore(Fault):
+    """SIGKILL of a worker, and again in the middle of the restore that follows."""
+
+    kills = 2
+
+    def inject(self, rig: Rig, rnd: random.Random) -> str:
+        name, nth = rnd.choice(rig.workers()), rnd.randint(1, 2_000)
+        process = rig.process(name)
+        before = process.exits[-9]
+        process.first_orders.append(f"kill in_restore {nth}")
+        process.signal(signal.SIGKILL)
+        rig.until(lambda: process.exits[-9] > before + 1, f"record {nth} of a restore of {name}", REACHED_S)
+        return f"{name}, then at record {nth} of its restore"
+
+
+@dataclass
+class KillBackfill(Fault):
+    """SIGKILL in the middle of a backfill that runs beside the line. The checker runs the next one."""
+
+    point: str = "in_backfill"
+    at_most: int = 3
+    kills: int = 1
+
+    def inject(self, rig: Rig, rnd: random.Random) -> str:
+        nth = rnd.randint(1, self.at_most)
+        process = rig.run_once("backfill", "backfill", f"kill {self.point} {nth}")
+        rig.until(lambda: process.exits[-9] == 1, f"the {nth}. {self.point}", REACHED_S)
+        rig.supervisor.remove("backfill")
+        return f"at the {nth}. {self.point}"
+
+
+@dataclass
+class Zombie(Fault):
+    """SIGSTOP of a worker inside a transaction until others have its partitions, then SIGCONT. It must be fenced."""
+
+    point: str = "after_sends"
+    must_be_fenced: bool = True
+
+    def inject(self, rig: Rig, rnd: random.Random) -> str:
+        name, nth = rnd.choice(rig.workers()), rnd.randint(1, 20)
+        process = rig.process(name)
+        before, left = process.said(FENCED), process.exits[70]
+        process.order(f"stop {self.point} {nth}")
+        rig.until(lambda: process.is_stopped, f"the {nth}. {self.point} of {name}", REACHED_S)
+        stopped, marks = time.monotonic(), rig.progress.now(FOLD)
+        try:
+            rig.until(
+                lambda: rig.progress.moved_after(FOLD, stopped + SETTLED_S, marks) is not None,
+                f"a takeover of the partitions of {name}",
+                REACHED_S,
+            )
+        finally:
+            process.signal(signal.SIGCONT)
+        where = f"{name} slept {time.monotonic() - stopped:.1f} s at the {nth}. {self.point}"
+        if not self.must_be_fenced:
+            return where
+        rig.until(lambda: process.exits[70] > left, f"the end of the zombie {name}", FENCED_S)
+        rig.until(lambda: process.said(FENCED) > before, f"a fence of the zombie {name}", 1.0)
+        return f"{where}, then was fenced"
+
+
+@dataclass
+class StaleSink(Fault):
+    """SIGSTOP of one of two online sinks with rows in its hands, until the other one has written newer ones."""
+
+    which: str = "online0"
+    place: str = STORE
+
+    def inject(self, rig: Rig, rnd: random.Random) -> str:
+        process, nth = rig.process(self.which), rnd.randint(1, 3)
+        process.order(f"stop before_redis {nth}")
+        rig.until(lambda: process.is_stopped, f"the {nth}. before_redis of {self.which}", REACHED_S)
+        stopped, marks = time.monotonic(), rig.progress.now(STORE)
+        try:
+            rig.until(
+                lambda: rig.progress.moved_after(STORE, stopped, marks) is not None,
+                "a write of the other sink",
+                REACHED_S,
+            )
+            time.sleep(ASLEEP_S)
+        finally:
+            process.signal(signal.SIGCONT)
+        return f"{self.which} slept {time.monotonic() - stopped:.1f} s"
+
+
+class Join(Fault):
+    """One worker more."""
+
+    def inject(self, rig: Rig, rnd: random.Random) -> str:
+        free = next(i for i in range(100) if f"worker{i}" not in rig.supervisor.processes)
+        rig.join(free)
+        return f"worker{free}"
+
+
+class Leave(Fault):
+    """A worker is told to stop. It must end politely."""
+
+    def inject(self, rig: Rig, rnd: random.Random) -> str:
+        name = rnd.choice(rig.workers()[:-1] or rig.workers())
+        process = rig.supervisor.remove(name)
+        return f"{name}, exits {dict(process.exits)}"

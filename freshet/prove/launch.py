@@ -1,12 +1,13 @@
 """Starts a program of the line with a hand on it.
 
-`python -m freshet.prove.launch worker|sinks|backfill ...`
+`python -m freshet.prove.launch [--control NAME] worker|sinks|backfill ...`
 
 Orders come as lines on standard input, e.g. `kill after_sends 3`: at the third time that point is reached, the process
-kills itself (or `stop`s itself, with SIGSTOP). Until an order names a point nothing is wrapped, and the line's own code
+kills itself. Until an order names a point nothing is wrapped, and the line's own code
 has no hooks; `POINTS` is all that the harness knows of its inside.
 """
 
+import errno
 import functools
 import importlib
 import inspect
@@ -17,6 +18,8 @@ import sys
 import threading
 from collections.abc import Callable
 from typing import Any
+
+from freshet.prove import controls
 
 POINTS: dict[str, tuple[str, str]] = {
     "after_begin": ("streams.engine.transaction:AIOKafkaProducer.begin_transaction", "after"),
@@ -30,7 +33,7 @@ POINTS: dict[str, tuple[str, str]] = {
     "after_redis": ("feature_repo.compare_and_set:write", "after"),
     "in_archive_file": ("streams.sinks.files:os.fsync", "before"),
     "after_archive_file": ("streams.sinks.files:sync_folder", "before"),
-    "in_backfill": ("streams.backfill.rows:RowWriter.add", "before"),
+    "in_backfill": ("streams.backfill.run:wait", "before"),
     "in_publishing": ("feature_repo.offline:publish", "after"),
 }
 """Name -> (what is wrapped, whether the process ends before or after it)."""
@@ -39,7 +42,7 @@ PROGRAMS = {
     "sinks": ("streams.sinks", []),
     "backfill": ("freshet", ["backfill"]),
 }
-SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
+ORDERS = ("kill", "stop", "enospc")
 
 
 def find(target: str) -> tuple[Any, str]:
@@ -54,7 +57,12 @@ def find(target: str) -> tuple[Any, str]:
 
 
 def arm(point: str, how: str, nth: int) -> None:
-    """Have this process killed or stopped at the `nth` time from now that it reaches `point`."""
+    """Have something happen at the `nth` time from now that this process reaches `point`.
+
+    `kill`: it kills itself. `stop`: it stops itself with SIGSTOP. `enospc`: an `OSError`, as of a disk that is full.
+    """
+    if how not in ORDERS:
+        raise ValueError(f"there is no order {how!r}")
     target, when = POINTS[point]
     owner, name = find(target)
     original: Callable[..., Any] = getattr(owner, name)
@@ -65,7 +73,9 @@ def arm(point: str, how: str, nth: int) -> None:
         if left[0] == 0:
             setattr(owner, name, original)
             print(f"at {point}: {how}", flush=True)
-            os.kill(os.getpid(), SIGNALS[how])
+            if how == "enospc":
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.kill(os.getpid(), signal.SIGKILL if how == "kill" else signal.SIGSTOP)
 
     if inspect.iscoroutinefunction(original):
 
@@ -100,6 +110,9 @@ def _obey() -> None:
 def main() -> None:
     """Start the program in this process."""
     arguments = sys.argv[1:]
+    if arguments[0] == "--control":
+        controls.BROKEN[arguments[1]]()
+        arguments = arguments[2:]
     module, given = PROGRAMS[arguments[0]]
     threading.Thread(target=_obey, daemon=True).start()
     sys.argv = [module, *given, *arguments[1:]]

@@ -6,9 +6,11 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+import psutil
 
 from freshet.prove.history import History
 from freshet.stack import watch
@@ -21,7 +23,7 @@ STOP_S = 15.0
 class Process:
     """One program. `exits` counts how it ended, -9 being a SIGKILL."""
 
-    def __init__(self, name: str, command: Callable[[], list[str]], env: Mapping[str, str], log: Path) -> None:
+    def __init__(self, name: str, command: list[str], env: Mapping[str, str], log: Path) -> None:
         self.name, self.log = name, log
         self._command, self._env = command, env
         self.exits: Counter[int] = Counter()
@@ -29,15 +31,13 @@ class Process:
         self.first_orders: list[str] = []
         self.wanted, self.held = True, False
         self._process: subprocess.Popen[str] | None = None
-        self._began_at = 0
 
     def start(self) -> None:
         """Start it. Orders for its launcher (see `freshet.prove.launch`) that wait are given at once."""
         self.starts += 1
-        self._began_at = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._command(),
+                self._command,
                 env={**os.environ, **self._env},
                 stdin=subprocess.PIPE,
                 stdout=log,
@@ -88,10 +88,16 @@ class Process:
                 pass
 
     def said(self, text: str) -> int:
-        """How often the present run, or the last one, has logged a text."""
-        with self.log.open("rb") as log:
-            log.seek(self._began_at)
-            return log.read().count(text.encode())
+        """How often it has logged a text, in all its runs."""
+        return self.log.read_bytes().count(text.encode()) if self.log.exists() else 0
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it was stopped by a signal, and not woken."""
+        try:
+            return self.pid is not None and psutil.Process(self.pid).status() == psutil.STATUS_STOPPED
+        except psutil.NoSuchProcess:
+            return False
 
     def stop(self) -> None:
         """End it politely, then not. Waits."""
@@ -122,9 +128,13 @@ class Supervisor:
         self._thread = threading.Thread(target=self._supervise, name="supervisor")
         self._thread.start()
 
-    def add(self, name: str, command: Callable[[], list[str]], env: Mapping[str, str], log: Path) -> Process:
-        """Start a program and keep it running."""
+    def add(
+        self, name: str, command: list[str], env: Mapping[str, str], log: Path, *, once: str | None = None
+    ) -> Process:
+        """Start a program and keep it running; or run it once, with that order for its launcher."""
         process = Process(name, command, {**env, watch.MARK: self.mark, watch.PART: name}, log)
+        if once is not None:
+            process.wanted, process.first_orders = False, [once]
         with self._lock:
             self.processes[name] = process
             process.start()

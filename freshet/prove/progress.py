@@ -18,6 +18,7 @@ from streams.topics import EVENTS, USER_FEATURES
 
 EVERY_S = 0.1
 FOLD, STORE, ARCHIVE = "fold", "store", "archive"
+PLACES = (FOLD, STORE, ARCHIVE)
 Places = dict[int, int]
 """Partition -> offset."""
 
@@ -29,7 +30,7 @@ class Progress:
         self._settings = settings
         self._times: list[float] = []
         self._samples: list[dict[str, Places]] = []
-        self._last: dict[str, Places] = {FOLD: {}, STORE: {}, ARCHIVE: {}}
+        self._last: dict[str, Places] = {place: {} for place in PLACES}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="progress")
         self._thread.start()
@@ -43,7 +44,7 @@ class Progress:
         return dict(self._last[place])
 
     def behind(self, place: str, ends: Mapping[int, int]) -> dict[int, int]:
-        """Partition -> records that this place has not done yet, where there are any."""
+        """Partition -> records that this place has not done yet, where there are any; of `store`, not folded yet."""
         reached = self.now(FOLD if place == STORE else place)
         return {p: end - reached.get(p, 0) for p, end in dict(ends).items() if end > reached.get(p, 0)}
 

@@ -5,23 +5,32 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from freshet.prove.history import History
 from freshet.prove.processes import Process, Supervisor
-from freshet.prove.progress import Progress
+from freshet.prove.progress import PLACES, Places, Progress
+from freshet.prove.workload import Workload
 from freshet.settings import Settings, variable
 from freshet.stack import kafka, probes, redis
 from freshet.stack.ports import Claims
+from streams.topics import TOPICS, create_topics
 
 SERVER_S = 90.0
 """A broker on a busy machine of two cores has needed 15 s."""
 PORT = 21_000
 METRICS_PORTS = 16
+
+
+class Unproved(RuntimeError):
+    """Something that must happen did not. The text says what."""
 
 
 class RigError(RuntimeError):
@@ -37,6 +46,14 @@ class Plan:
     online_sinks: int = 1
     launch: Sequence[str] = ()
     heap_mb: int = 384
+
+
+class Strike(NamedTuple):
+    """When a fault hit (monotonic, and since the run began), and how far each place was then."""
+
+    at: float
+    at_s: float
+    places: dict[str, Places]
 
 
 class Rig:
@@ -68,12 +85,12 @@ class Rig:
             future_tolerance_s=60,
         )
         self.settings.home.mkdir(parents=True)
+        self.workload: Workload
         self.history = History(folder / "history.jsonl")
+        self._numbers: dict[str, int] = {}
         self._ports = {"kafka": broker, "redis": store}
 
     def __enter__(self) -> Self:
-        from streams.topics import create_topics
-
         self.supervisor = Supervisor(f"prove-{uuid.uuid4().hex}", self.history)
         try:
             home, cache, heap = self.settings.home, self.settings.cache_dir, self.plan.heap_mb
@@ -115,12 +132,40 @@ class Rig:
             self.supervisor.remove(name)
         return self.supervisor.ended
 
-    def run_program(self, name: str, *arguments: str) -> Process:
-        """Start a program of ours once more beside the line."""
-        return self._ours(name, list(arguments), "sink_metrics_port")
+    def run_once(self, name: str, program: str, order: str) -> Process:
+        """Run a program of ours beside the line, once, with an order for its launcher."""
+        return self._ours(name, [program], "sink_metrics_port", once=order)
 
     def process(self, name: str) -> Process:
         return self.supervisor.processes[name]
+
+    def limit_records(self, topic: str, size: int) -> None:
+        """Have the broker refuse batches of a topic that are larger than `size` bytes."""
+        spec = replace(TOPICS[topic], max_message_bytes=size).configs(self.settings.replication)
+
+        async def alter() -> None:
+            admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.kafka)
+            await admin.start()
+            try:
+                await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, self.settings.topic(topic), spec)])
+            finally:
+                await admin.close()
+
+        asyncio.run(alter())
+
+    def strike(self) -> None:
+        """The fault hits now: recovery is measured from here."""
+        self.struck = Strike(
+            time.monotonic(), self.history.now_s(), {place: self.progress.now(place) for place in PLACES}
+        )
+
+    def until(self, true: Callable[[], bool], what: str, limit_s: float) -> None:
+        """Wait. Raises `Unproved` after `limit_s`: what should have happened did not."""
+        give_up = time.monotonic() + limit_s
+        while not true():
+            if time.monotonic() > give_up:
+                raise Unproved(f"{what} did not happen in {limit_s:.0f} s")
+            time.sleep(0.02)
 
     def workers(self) -> list[str]:
         return [name for name in self.supervisor.processes if name.startswith("worker")]
@@ -140,12 +185,13 @@ class Rig:
                 time.sleep(0.1)
 
     def _add(self, name: str, command: list[str]) -> Process:
-        return self.supervisor.add(name, lambda: command, {}, self.logs / f"{name}.log")
+        return self.supervisor.add(name, command, {}, self.logs / f"{name}.log")
 
-    def _ours(self, name: str, program: list[str], metrics: str, **own: str) -> Process:
-        port = self._metrics + len(self.supervisor.processes)
-        settings = {**self.settings.as_env(), variable(metrics): str(port)}
-        settings |= {variable(field): text for field, text in own.items()}
+    def _ours(
+        self, name: str, program: list[str], metrics: str, *, instance: str = "", once: str | None = None
+    ) -> Process:
+        port = self._metrics + self._numbers.setdefault(name, len(self._numbers))
+        settings = {**self.settings.as_env(), variable(metrics): str(port), variable("instance"): instance}
         command = [sys.executable, "-m", "freshet.prove.launch", *self.plan.launch, *program]
         env = settings | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-        return self.supervisor.add(name, lambda: command, env, self.logs / f"{name}.log")
+        return self.supervisor.add(name, command, env, self.logs / f"{name}.log", once=once)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from freshet.prove import checker
 from freshet.prove.faults import Fault
-from freshet.prove.rig import Plan, Rig
+from freshet.prove.rig import Plan, Rig, Unproved
 from freshet.prove.scenarios import Scenario
 from freshet.prove.verdict import Injected, Report, Verdict
 from freshet.prove.workload import Workload, records
@@ -18,6 +18,7 @@ from monitoring import quiet
 from monitoring.quiet import NotQuiet
 from monitoring.quiet import Progress as Tell
 from monitoring.raw import ReadError
+from monitoring.report import Check
 from streams.backfill import BackfillError
 from streams.topics import EVENTS
 
@@ -27,7 +28,6 @@ FLOWING_S = 0.3
 """A fault comes when events have flowed for so long again."""
 BUSY_S = 30.0
 """Within this there must be work in progress, or there is nothing for a fault to hit."""
-QUIET_S = 180.0
 
 
 class Hang(RuntimeError):
@@ -48,6 +48,7 @@ class Order:
     workers: int
     seed: int
     rate: float
+    quiet_s: float = 180.0
 
     @property
     def command(self) -> str:
@@ -58,13 +59,12 @@ class Order:
         )
 
 
-def prove(
-    order: Order, folder: Path, cache_dir: Path, tell: Tell, *, launch: tuple[str, ...] = (), keep: bool = False
-) -> Report:
+def prove(order: Order, folder: Path, cache_dir: Path, tell: Tell, *, keep: bool = False) -> Report:
     """Run it in `folder`, which must not exist; it is kept unless the verdict is PASSED. Raises `RigError`."""
     scenario = order.scenario
     report = Report(scenario.name, order.seed, folder=str(folder), again=order.command)
-    with Rig(folder, cache_dir, Plan(order.workers, scenario.partitions, scenario.online_sinks, launch)) as rig:
+    plan = Plan(order.workers, scenario.partitions, scenario.online_sinks, scenario.launch)
+    with Rig(folder, cache_dir, plan) as rig:
         try:
             _Run(rig, order, report, tell).drive()
             report.verdict = Verdict.FAILED if report.mismatches else Verdict.PASSED
@@ -73,7 +73,7 @@ def prove(
             report.verdict, report.why = Verdict.HANG, str(error)
         except NoData as error:
             report.verdict, report.why = Verdict.NODATA, str(error)
-        except (ReadError, BackfillError) as error:
+        except (ReadError, BackfillError, Unproved) as error:
             report.verdict, report.why = Verdict.FAILED, str(error)
         rig.history.note("verdict", verdict=report.verdict, why=report.why)
     (folder / "report.json").write_text(json.dumps(report.to_json(), indent=1))
@@ -88,6 +88,7 @@ class _Run:
         self._rnd = random.Random(order.seed)
         pairs = records(order.events, order.seed, order.scenario.shape)
         self._workload = Workload(rig.settings.kafka, rig.settings.topic(EVENTS), pairs, order.events, order.rate)
+        rig.workload = self._workload
         self._marks: list[tuple[float, dict[int, int]]] = []
 
     def drive(self) -> None:
@@ -103,18 +104,29 @@ class _Run:
         rig.history.note("all sent", acknowledged=workload.acknowledged)
         if workload.refused:
             raise NoData(f"the broker refused {len(workload.refused)} records: {workload.refused[0]}")
-        for k in range(len(report.faults)):
-            self._until_recovered(k)
-        quiet.wait(rig.settings, QUIET_S, self._tell)
+        hang = self._settle()
         report.line_s = time.monotonic() - began
         rig.history.note("quiet")
         report.exits = {name: dict(process.exits) for name, process in rig.stop_line().items()}
+        report.checks.append(_ended_well(report, self._order.scenario.exits))
         began = time.monotonic()
         checker.check(rig.settings, workload.acknowledged, report, self._tell)
         report.check_s = time.monotonic() - began
+        if hang is not None:  # with what the stores look like then
+            raise hang
+
+    def _settle(self) -> Exception | None:
+        """Wait until all has recovered and is quiet. Returns the hang, if it is one."""
+        try:
+            for k in range(len(self._report.faults)):
+                self._until_recovered(k)
+            quiet.wait(self._rig.settings, self._order.quiet_s, self._tell)
+        except (Hang, NotQuiet) as error:
+            return error
+        return None
 
     def _inject_all(self) -> None:
-        """Fault k comes at a random record of the k-th slice, and the workload does not leave that slice before it."""
+        """Fault k comes at a random record of the k-th slice; the workload leaves that slice slowly before it."""
         faults = self._order.scenario.faults(self._order.kills, self._rnd)
         size = self._order.events / (len(faults) + 1)
         for k, fault in enumerate(faults):
@@ -124,7 +136,7 @@ class _Run:
             if k and self._rnd.random() >= self._order.scenario.together:
                 self._until_recovered(k - 1)
             self._workload.allow(int((k + 2) * size))
-            flowing = min(self._workload.sent + self._order.rate * FLOWING_S, int((k + 2) * size))
+            flowing = min(self._workload.sent + int(self._order.rate * FLOWING_S), self._order.events)
             self._until(lambda: self._workload.sent >= flowing, "the workload")  # noqa: B023
             self._inject(fault)
             self._tell("faults", k + 1, len(faults))
@@ -135,12 +147,13 @@ class _Run:
             self._until(lambda: bool(progress.behind(fault.place, ends)), "work", BUSY_S)
         except Hang:
             raise NoData(f"{fault.name} met no work in progress in {BUSY_S:.0f} s") from None
-        behind, now = progress.behind(fault.place, ends), progress.now(fault.place)
-        self._marks.append((time.monotonic(), {p: now.get(p, 0) for p in behind}))
-        at_s = self._rig.history.now_s()
+        behind = progress.behind(fault.place, ends)
+        self._rig.strike()
         detail = fault.inject(self._rig, self._rnd)
+        struck = self._rig.struck
+        self._marks.append((struck.at, {p: struck.places[fault.place].get(p, 0) for p in behind}))
         self._report.kills += fault.kills
-        self._report.faults.append(Injected(at_s, fault.name, detail, fault.place, sum(behind.values())))
+        self._report.faults.append(Injected(struck.at_s, fault.name, detail, fault.place, sum(behind.values())))
         self._rig.history.note("fault", fault=fault.name, detail=detail, behind=behind)
 
     def _until_recovered(self, k: int) -> None:
@@ -159,3 +172,12 @@ class _Run:
             if time.monotonic() > give_up:
                 raise Hang(f"{what} stands still for {limit_s:.0f} s")
             time.sleep(0.01)
+
+
+def _ended_well(report: Report, right: frozenset[int]) -> Check:
+    check = Check("every program ended by our kill, loudly with 70, or politely (-15: before it was up)")
+    for name, exits in report.exits.items():
+        check.compared += sum(exits.values())
+        for code in exits.keys() - {0, -9, -15, 70} - right:
+            check.differ(f"{name} ended {exits[code]} times with {code}", exits[code])
+    return check

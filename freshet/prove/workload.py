@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from aiokafka.partitioner import murmur2
 from confluent_kafka import KafkaError, Message, Producer
 
 START_US = 1_780_000_000_000_000
@@ -31,6 +32,10 @@ POISON = (
     b'{"event_id":"p","user_id":"u1","item_id":"i1","type":"view","event_time":99999999999999999999,"arrival":9}',
 )
 SLICE_S = 0.02
+SLOWER = 10
+"""Beyond what it was allowed to, the workload sends so much slower: something must go on for a fault to hit."""
+BEHIND_S = 1.0
+"""A rate that was missed by more, on a busy machine, is not made up for."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +44,16 @@ class Shape:
 
     `retries` repeat the bytes of an earlier record; `late_retries` of those repeat one up to an hour old, as far as
     the dedup window reaches. `poison` is what no fold may apply. `jumps` moves the senders' clock back or ahead, by up
+    to an hour, every so many events (0: never). With `silent` the first of four partitions gets nothing.
     """
 
-    users: int = 60_000
+    users: int = 30_000
     items: int = 3_000
     retries: float = 0.03
     late_retries: float = 0.0
     poison: float = 0.001
     jumps: int = 0
+    silent: bool = False
 
 
 def records(count: int, seed: int, shape: Shape) -> Iterator[tuple[bytes, bytes]]:
@@ -62,6 +69,8 @@ def records(count: int, seed: int, shape: Shape) -> Iterator[tuple[bytes, bytes]
             yield pool[int(chance() * len(pool))]
             continue
         user_id = f"u{int(users * chance() ** 2)}"
+        while shape.silent and (murmur2(user_id.encode()) & 0x7FFFFFFF) % 4 == 0:
+            user_id = f"u{int(users * chance() ** 2)}"
         if chance() < shape.poison:
             yield user_id.encode(), POISON[int(chance() * len(POISON))]
             continue
@@ -84,7 +93,7 @@ def records(count: int, seed: int, shape: Shape) -> Iterator[tuple[bytes, bytes]
 
 
 class Workload:
-    """Sends `count` records at `rate` a second from a thread of its own, no further than it was allowed to.
+    """Sends `count` records from a thread of its own, at `rate` a second as far as it was allowed to.
 
     `ends` is, for each partition, the offset behind the last record that the broker has acknowledged.
     """
@@ -98,25 +107,22 @@ class Workload:
                 "partitioner": "murmur2",
                 "linger.ms": 5,
                 "message.timeout.ms": 300_000,
-                "message.max.bytes": 1_000_000,
+                "message.max.bytes": 20_000_000,
+                "batch.size": 500_000,
             }
         )
         self.sent = self.acknowledged = 0
         self.refused: list[str] = []
         self.ends: dict[int, int] = {}
-        self._allowed = 0
-        self._changed = threading.Condition()
-        self._stopping = False
+        self._allowed, self._stopping = 0, False
         self._thread = threading.Thread(target=self._send, name="workload")
 
     def start(self) -> None:
         self._thread.start()
 
     def allow(self, up_to: int) -> None:
-        """Let it send records below this number."""
-        with self._changed:
-            self._allowed = max(self._allowed, up_to)
-            self._changed.notify_all()
+        """Let it send records below this number at its full rate."""
+        self._allowed = max(self._allowed, up_to)
 
     def finish(self, limit_s: float = 300.0) -> None:
         """Send the rest; returns when all is acknowledged. Raises `TimeoutError`."""
@@ -125,30 +131,28 @@ class Workload:
         if self._thread.is_alive():
             raise TimeoutError(f"the workload sent {self.sent:,} of {self.count:,} records in {limit_s:.0f} s")
 
+    def send_one(self, key: bytes, value: bytes) -> None:
+        """Send a record of its own, beside the others."""
+        self._produce(key, value)
+        self._producer.flush(30)
+
     def stop(self) -> None:
         """Send no more."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
+        self._stopping = True
         if self._thread.is_alive():
             self._thread.join()
 
     def _send(self) -> None:
         due, size = time.monotonic(), max(1, int(self._rate * SLICE_S))
         for key, value in self._pairs:
-            if self.sent >= self._allowed:
-                with self._changed:
-                    while self.sent >= self._allowed and not self._stopping:
-                        self._changed.wait(0.1)
-                        self._producer.poll(0)
-                due = time.monotonic()
             if self._stopping:
                 break
             self._produce(key, value)
             self.sent += 1
             if self.sent % size == 0:
-                due += SLICE_S
-                self._producer.poll(max(0.0, due - time.monotonic()))
+                due += SLICE_S * (SLOWER if self.sent >= self._allowed else 1)
+                due = max(due, time.monotonic() - BEHIND_S)
+                self._producer.poll(0)
                 time.sleep(max(0.0, due - time.monotonic()))
         self._producer.flush()
 

@@ -6,6 +6,7 @@ aiokafka that this relies on is guarded by `tests/streams/test_engine_private_na
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 import faust
@@ -47,6 +48,11 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         consumer._isolation_level = "read_committed"
         return consumer
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Faust's look for a stream that hangs ends the worker where a position is unknown: after a broker's restart."""
+        with suppress(AssertionError):
+            super().verify_event_path(now, tp)
 
     async def seek_to_committed(self) -> Any:
         return await self.call_thread(self._seek_all)

@@ -16,7 +16,9 @@ from faust.app.base import App
 from faust.tables.recovery import Recovery
 from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
 
+from streams.engine.transport import _ConsumerThread
 from streams.topics import partition_of
 
 
@@ -29,6 +31,7 @@ from streams.topics import partition_of
         (driver.AIOKafkaConsumerThread, "_create_worker_consumer", ["self", "transport"]),
         (driver.AIOKafkaConsumerThread, "seek_to_committed", ["self"]),
         (driver.AIOKafkaConsumerThread, "_ensure_consumer", ["self"]),
+        (driver.AIOKafkaConsumerThread, "verify_event_path", ["self", "now", "tp"]),
         (fetcher.PartitionRecords, "_consumer_record", ["self", "tp", "record"]),
     ],
 )
@@ -96,3 +99,13 @@ def test_a_key_has_the_partition_that_java_clients_give_it(key: bytes, hashed: i
     """The vectors of Kafka's own `UtilsTest.testMurmur2`."""
     assert partition_of(key, 1 << 31) == hashed & 0x7FFFFFFF
     assert partition_of(key, 4) == (hashed & 0x7FFFFFFF) % 4 == DefaultPartitioner()(key, [0, 1, 2, 3], [0, 1, 2, 3])
+
+
+def test_a_position_that_is_unknown_after_a_brokers_restart_does_not_end_the_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unknown(self: Any, now: float, tp: TP) -> None:
+        raise AssertionError  # aiokafka's, in `TopicPartitionState.position`
+
+    monkeypatch.setattr(driver.AIOKafkaConsumerThread, "verify_event_path", unknown)
+    object.__new__(_ConsumerThread).verify_event_path(0.0, TP("events", 0))

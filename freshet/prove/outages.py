@@ -1,0 +1,106 @@
+"""The faults of servers and of what is sent: broker, Redis, disk, records. Those of workers and sinks: `faults`."""
+
+import json
+import random
+import time
+from dataclasses import dataclass
+
+from redis import Redis
+
+from freshet.prove.faults import REACHED_S, Fault
+from freshet.prove.progress import ARCHIVE, STORE
+from freshet.prove.rig import Rig
+from freshet.prove.workload import START_US
+from streams.topics import EVENTS, MESSAGE_BYTES, USER_FEATURES
+
+
+class KillBroker(Fault):
+    """SIGKILL of the broker; it returns after a moment."""
+
+    kills = 1
+
+    def inject(self, rig: Rig, rnd: random.Random) -> str:
+        away_s = rnd.uniform(0.5, 5.0)
+        with rig.supervisor.held_down("kafka"):
+            time.sleep(away_s)
+        rig.wait_for_server("kafka")
+        return f"away for {away_s:.1f} s"
+
+
+class RefuseRows(Fault):
+    """The broker takes no batch of rows that is larger than a few rows, for a while."""
+
+    def inject(self, rig: Rig, rnd: random.Random) -> str:
+        rig.limit_records(USER_FEATURES, 2_000)
+        time.sleep(2.0)
+        rig.limit_records(USER_FEATURES, MESSAGE_BYTES)
+        return "for 2 s"
+
+
+@dataclass
+class KillRedis(Fault):
+    """SIGKILL of Redis; a part of the end of its append-only file is lost."""
+
+    kills: int = 1
+    place: str = STORE
+
+    def inject(self, rig: Rig, rnd: random.Random) -> str:
+        log, lost = rig.settings.home / "redis" / "appendonly.aof", rnd.uniform(0.0, 0.3)
+        with rig.supervisor.held_down("redis"):
+            size = log.stat().st_size
+            with log.open("r+b") as file:
+                file.truncate(int(size * (1 - lost)))
+            time.sleep(rnd.uniform(0.2, 3.0))
+        rig.wait_for_server("redis")
+        return f"{int(size * lost):,} of {size:,} bytes lost"
+
+
+class FlushRedis(Fault):
+    """Everything in Redis is deleted."""
+
+    place = STORE
+
+    def inject(self, rig: Rig, rnd: random.Random) -> str:
+        with Redis.from_url(rig.settings.redis_url) as client:
+            keys = client.dbsize()
+            client.flushall()
+        return f"{keys:,} keys"
+
+
+class DiskFull(Fault):
+    """The archive's disk is full for three files in a row; the sink ends with 70 each time."""
+
+    place = ARCHIVE
+
+    def inject(self, rig: Rig, rnd: random.Random) -> str:
+        process = rig.process("archive")
+        before, tries = process.exits[70], 3
+        process.order("enospc in_archive_file 1")
+        process.first_orders.extend(["enospc in_archive_file 1"])
+        for n in range(1, tries + 1):
+            if n > 1:
+                process.first_orders = ["enospc in_archive_file 1"] if n < tries else []
+            rig.until(lambda n=n: process.exits[70] >= before + n, f"write {n} to a full disk", REACHED_S)  # type: ignore[misc]
+        return f"{tries} writes failed"
+
+
+class LargeRecords(Fault):
+    """Two records of 10 MB, where the topic takes such: one is an event, one is nothing."""
+
+    SIZE = 10_000_000
+
+    def inject(self, rig: Rig, rnd: random.Random) -> str:
+        rig.limit_records(EVENTS, self.SIZE + 1_000_000)
+        user_id = f"u{rnd.randrange(1_000)}"
+        event = {
+            "event_id": f"large-{rnd.getrandbits(64)}",
+            "user_id": user_id,
+            "item_id": "i1",
+            "type": "view",
+            "event_time": START_US,
+            "arrival": START_US,
+            "properties": {"note": "x" * self.SIZE},
+        }
+        rig.workload.send_one(user_id.encode(), json.dumps(event).encode())
+        rig.workload.send_one(user_id.encode(), b"[" * self.SIZE)
+        return f"of {user_id}"
