@@ -131,10 +131,12 @@ class Zombie(Fault):
         before, left = process.said(FENCED), process.exits[70]
         process.order(f"stop {self.point} {nth}")
         rig.until(lambda: process.is_stopped, f"the {nth}. {self.point} of {name}", REACHED_S)
+        rig.strike()
+        time.sleep(SETTLED_S)
         stopped, marks = time.monotonic(), rig.progress.now(FOLD)
         try:
             rig.until(
-                lambda: rig.progress.moved_after(FOLD, stopped + SETTLED_S, marks) is not None,
+                lambda: rig.progress.moved_after(FOLD, stopped, marks) is not None,
                 f"a takeover of the partitions of {name}",
                 REACHED_S,
             )

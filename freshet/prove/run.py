@@ -24,6 +24,8 @@ from streams.topics import EVENTS
 
 RECOVERY_S = 60.0
 """A fault whose partitions stand still for longer is a hang."""
+QUIET_S, CONTROL_QUIET_S = 180.0, 20.0
+"""Where a promise is broken the line may never come to rest."""
 FLOWING_S = 0.3
 """A fault comes when events have flowed for so long again."""
 BUSY_S = 30.0
@@ -48,7 +50,6 @@ class Order:
     workers: int
     seed: int
     rate: float
-    quiet_s: float = 180.0
 
     @property
     def command(self) -> str:
@@ -120,7 +121,7 @@ class _Run:
         try:
             for k in range(len(self._report.faults)):
                 self._until_recovered(k)
-            quiet.wait(self._rig.settings, self._order.quiet_s, self._tell)
+            quiet.wait(self._rig.settings, CONTROL_QUIET_S if self._order.scenario.control else QUIET_S, self._tell)
         except (Hang, NotQuiet) as error:
             return error
         return None
@@ -164,7 +165,8 @@ class _Run:
             injected.recovered_s = self._rig.progress.moved_after(injected.place, since, marks)
             return injected.recovered_s is not None
 
-        self._until(recovered, f"{injected.place} after {injected.fault} of {injected.detail}")
+        what = f"{injected.place} after {injected.fault} of {injected.detail}"
+        self._until(recovered, what, CONTROL_QUIET_S if self._order.scenario.control else RECOVERY_S)
 
     def _until(self, true: Callable[[], bool], what: str, limit_s: float = RECOVERY_S) -> None:
         give_up = time.monotonic() + limit_s

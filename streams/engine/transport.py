@@ -50,7 +50,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         return consumer
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Faust's look for a stream that hangs ends the worker where a position is unknown: after a broker's restart."""
+        """Faust's look for a stream that hangs fails where a position is unknown, as after a broker's restart."""
         with suppress(AssertionError):
             super().verify_event_path(now, tp)
 
