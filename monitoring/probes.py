@@ -122,6 +122,7 @@ async def freshness(
         httpx.AsyncClient(base_url=settings.serve_url, headers=key, timeout=30) as service,
         load(settings, users, items, rate) as sent,
     ):
+        draw = random.Random(1)
         await asyncio.sleep(2)  # let the load settle
         begin, before = time.monotonic(), sent[0]
 
@@ -146,7 +147,7 @@ async def freshness(
                     )
                 await asyncio.sleep(POLL_S)
             out.append(time.monotonic() - start)
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(draw.uniform(0, 0.1))  # else probes would fall into step with the commits
         per_s = (sent[0] - before) / (time.monotonic() - begin)
     await online.close()
     return Freshness(Quantiles.of(store), Quantiles.of(recommend), per_s)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 
 from redis import Redis
 
@@ -21,24 +22,33 @@ class NotQuiet(RuntimeError):
 
 
 def left(settings: Settings) -> dict[str, int]:
-    """What is not done yet: records by where they wait. Empty when all is quiet."""
-    waiting: dict[str, int] = {}
+    """What is not done yet at the first stage that has anything to do: records by where they wait. Empty when quiet.
+
+    Behind the first stage the figures are offsets, of which some are transactions' marks: they say how much about.
+    """
     ends = raw.bounds(settings, EVENTS)
     users = raw.metas(settings, USER_FEATURES)
-    for p, (first, end) in ends.items():
-        unfolded = end - (users[p]["next_offset"] if p in users else first)
-        if unfolded:
-            waiting[f"{EVENTS} {p}"] = unfolded
+    folded = {p: users[p]["next_offset"] if p in users else first for p, (first, _) in ends.items()}
+    if waiting := {f"{EVENTS} {p}": end - folded[p] for p, (_, end) in ends.items() if end > folded[p]}:
+        return waiting
     items = raw.metas(settings, ITEM_FEATURES)
-    # Transactions leave marks behind the last record, so offsets alone do not tell whether a delta waits.
-    for p, _ in raw.read(settings, ITEM_DELTAS, {p: items[p]["next_offset"] if p in items else 0 for p in ends}):
-        waiting[f"{ITEM_DELTAS} {p}"] = waiting.get(f"{ITEM_DELTAS} {p}", 0) + 1
+    if waiting := _behind(settings, ITEM_DELTAS, {p: items[p]["next_offset"] if p in items else 0 for p in ends}):
+        return waiting
     with Redis.from_url(settings.redis_url, socket_timeout=5, socket_connect_timeout=5) as client:
         for topic in (USER_FEATURES, ITEM_FEATURES):
             stored = {int(p): int(o) for p, o in client.hgetall(f"freshet:progress:{settings.topic(topic)}").items()}
-            for p, _ in raw.read(settings, topic, stored):
-                waiting[f"{topic} {p} in Redis"] = waiting.get(f"{topic} {p} in Redis", 0) + 1
-    return waiting
+            if waiting := _behind(settings, topic, stored):
+                return {f"{name} in Redis": n for name, n in waiting.items()}
+    return {}
+
+
+def _behind(settings: Settings, topic: str, done: dict[int, int]) -> dict[str, int]:
+    """Partitions of a topic with offsets beyond `done`, if any of them is a record and not a transaction's mark."""
+    with closing(raw.read(settings, topic, done)) as records:
+        if next(records, None) is None:
+            return {}
+    ends = ((p, end - done.get(p, first)) for p, (first, end) in raw.bounds(settings, topic).items())
+    return {f"{topic} {p}": n for p, n in ends if n > 0}
 
 
 def wait(settings: Settings, limit_s: float, progress: Progress) -> None:

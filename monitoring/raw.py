@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -71,7 +71,7 @@ def bounds(settings: Settings, topic: str) -> dict[int, tuple[int, int]]:
 
 def read(
     settings: Settings, topic: str, start: dict[int, int] | None = None, level: str = "read_committed"
-) -> Iterator[tuple[int, Record]]:
+) -> Generator[tuple[int, Record], None, None]:
     """(partition, record) of a topic, from `start` or the beginning to its present end; each partition in order."""
     with _consumer(settings, level) as consumer:
         begin = []
