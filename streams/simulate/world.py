@@ -32,14 +32,14 @@ EXAMINE = 0.6
 """Position bias: place p (0 is the first) is looked at with probability (1 + p) ** -EXAMINE."""
 NOVELTY, NOVELTY_DAYS = 0.5, 8.0
 """What a new item gains in its logit, and how fast it wears off."""
-SHIFT_APPEAL, SHIFT_SPEND = 1.0, 3.0
+SHIFT_APPEAL, SHIFT_SPEND = 1.0, 5.0
 """What the items that appear with a shift have ahead of the others; by what prices are multiplied then."""
 
 
 class WorldSpec(msgspec.Struct, frozen=True):
     """Everything that a world is grown from. History fills [start, end); `reserve` items appear only with a shift.
 
-    From `shift_at` on, tastes are exchanged between categories, the reserve is on sale, prices are three times as high,
+    From `shift_at` on, tastes are exchanged between categories, the reserve is on sale, prices are five times as high,
     ratings a star lower, half of the users stay away and the others come twice as often.
     """
 
