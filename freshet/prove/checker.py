@@ -5,6 +5,7 @@ what only the harness knows: what was acknowledged, and each event counted by it
 """
 
 import json
+from collections import Counter
 
 import duckdb
 
@@ -82,3 +83,21 @@ def _dead_letters(settings: Settings, evidence: verify.Evidence) -> Check:
                 f"partition {partition}: {len(mine)} letters of {len(set(mine))} records, {tally.rejected} rejected"
             )
     return check
+
+
+def check_stock(settings: Settings, report: Report) -> None:
+    """Fill in what the report says: the counts in the changelog against the records in the topic."""
+    want = Counter(key.decode() for _, (_, key, _) in raw.read(settings, EVENTS, level="read_uncommitted") if key)
+    there: dict[str, int] = {}
+    for _, (_, key, value) in raw.read(settings, f"{settings.app_id}-counts-changelog"):
+        if key is not None and value is not None:
+            there[key.decode().strip('"')] = int(value)
+    check = Check("each record once in its user's count")
+    for user_id, n in want.items():
+        check.compared += 1
+        if there.get(user_id, 0) != n:
+            report.lost += max(0, n - there.get(user_id, 0))
+            report.doubled += max(0, there.get(user_id, 0) - n)
+            check.differ(f"user {user_id!r} has {there.get(user_id, 0)} of {n} records")
+    report.users = len(want)
+    report.checks.append(check)

@@ -39,9 +39,13 @@ POINTS: dict[str, tuple[str, str]] = {
 """Name -> (what is wrapped, whether the process ends before or after it)."""
 PROGRAMS = {
     "worker": ("faust", ["-A", "streams.app", "worker", "-l", "info", "--without-web"]),
+    "stock-exactly-once": ("faust", ["-A", "freshet.prove.stock", "worker", "-l", "info", "--without-web"]),
+    "stock-at-least-once": ("faust", ["-A", "freshet.prove.stock", "worker", "-l", "info", "--without-web"]),
     "sinks": ("streams.sinks", []),
     "backfill": ("freshet", ["backfill"]),
 }
+GUARANTEE = "FRESHET_STOCK"
+"""Tells `freshet.prove.stock` which guarantee to ask of Faust."""
 ORDERS = ("kill", "stop", "enospc")
 
 
@@ -114,6 +118,8 @@ def main() -> None:
         controls.BROKEN[arguments[1]]()
         arguments = arguments[2:]
     module, given = PROGRAMS[arguments[0]]
+    if arguments[0].startswith("stock-"):
+        os.environ[GUARANTEE] = arguments[0].removeprefix("stock-").replace("-", "_")
     threading.Thread(target=_obey, daemon=True).start()
     sys.argv = [module, *given, *arguments[1:]]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

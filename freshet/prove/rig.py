@@ -39,12 +39,17 @@ class RigError(RuntimeError):
 
 @dataclass(frozen=True)
 class Plan:
-    """What a rig is made of. `launch` are arguments of `freshet.prove.launch` before the program's name."""
+    """What a rig is made of.
+
+    `launch` are arguments of `freshet.prove.launch` before a program's name, `program` is the workers' program there.
+    """
 
     workers: int = 2
     partitions: int = 4
     online_sinks: int = 1
     launch: Sequence[str] = ()
+    program: str = "worker"
+    apart_s: float = 0.0
     heap_mb: int = 384
 
 
@@ -105,8 +110,6 @@ class Rig:
             for i in range(self.plan.online_sinks):
                 self._ours(f"online{i}", ["sinks", "online"], "sink_metrics_port")
             self._ours("archive", ["sinks", "archive"], "sink_metrics_port")
-            for i in range(self.plan.workers):
-                self.join(i)
         except BaseException:
             self.supervisor.close()
             raise
@@ -124,7 +127,13 @@ class Rig:
 
     def join(self, i: int) -> Process:
         """Start worker `i`."""
-        return self._ours(f"worker{i}", ["worker"], "worker_metrics_port", instance=f"w{i}")
+        return self._ours(f"worker{i}", [self.plan.program], "worker_metrics_port", instance=f"w{i}")
+
+    def start_workers(self) -> None:
+        """Start all workers, as far apart as planned."""
+        for i in range(self.plan.workers):
+            time.sleep(self.plan.apart_s if i else 0)
+            self.join(i)
 
     def stop_line(self) -> dict[str, Process]:
         """End workers and sinks politely; the servers go on. Returns all that ever ran of ours."""

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from freshet.prove import checker
 from freshet.prove.faults import Fault
+from freshet.prove.progress import FOLD
 from freshet.prove.rig import Plan, Rig, Unproved
 from freshet.prove.scenarios import Scenario
-from freshet.prove.verdict import Injected, Report, Verdict
+from freshet.prove.verdict import ENDED_WELL, Injected, Report, Verdict
 from freshet.prove.workload import Workload, records
 from monitoring import quiet
 from monitoring.quiet import NotQuiet
@@ -64,7 +65,9 @@ def prove(order: Order, folder: Path, cache_dir: Path, tell: Tell, *, keep: bool
     """Run it in `folder`, which must not exist; it is kept unless the verdict is PASSED. Raises `RigError`."""
     scenario = order.scenario
     report = Report(scenario.name, order.seed, folder=str(folder), again=order.command)
-    plan = Plan(order.workers, scenario.partitions, scenario.online_sinks, scenario.launch)
+    plan = Plan(
+        order.workers, scenario.partitions, scenario.online_sinks, scenario.launch, scenario.program, scenario.apart_s
+    )
     with Rig(folder, cache_dir, plan) as rig:
         try:
             _Run(rig, order, report, tell).drive()
@@ -96,6 +99,7 @@ class _Run:
         """Send and inject, wait for quiet, check. Raises `Hang`, `NoData`, and what the checker raises."""
         rig, report, workload, began = self._rig, self._report, self._workload, time.monotonic()
         workload.start()
+        rig.start_workers()
         try:
             self._inject_all()
             workload.finish()
@@ -111,7 +115,10 @@ class _Run:
         report.exits = {name: dict(process.exits) for name, process in rig.stop_line().items()}
         report.checks.append(_ended_well(report, self._order.scenario.exits))
         began = time.monotonic()
-        checker.check(rig.settings, workload.acknowledged, report, self._tell)
+        if self._order.scenario.program == "worker":
+            checker.check(rig.settings, workload.acknowledged, report, self._tell)
+        else:
+            checker.check_stock(rig.settings, report)
         report.check_s = time.monotonic() - began
         if hang is not None:  # with what the stores look like then
             raise hang
@@ -121,7 +128,12 @@ class _Run:
         try:
             for k in range(len(self._report.faults)):
                 self._until_recovered(k)
-            quiet.wait(self._rig.settings, CONTROL_QUIET_S if self._order.scenario.control else QUIET_S, self._tell)
+            if self._order.scenario.program == "worker":
+                limit_s = CONTROL_QUIET_S if self._order.scenario.is_control else QUIET_S
+                quiet.wait(self._rig.settings, limit_s, self._tell)
+            else:
+                progress, ends = self._rig.progress, self._workload.ends
+                self._until(lambda: not progress.behind(FOLD, ends), "the stock application", CONTROL_QUIET_S)
         except (Hang, NotQuiet) as error:
             return error
         return None
@@ -166,7 +178,7 @@ class _Run:
             return injected.recovered_s is not None
 
         what = f"{injected.place} after {injected.fault} of {injected.detail}"
-        self._until(recovered, what, CONTROL_QUIET_S if self._order.scenario.control else RECOVERY_S)
+        self._until(recovered, what, CONTROL_QUIET_S if self._order.scenario.is_control else RECOVERY_S)
 
     def _until(self, true: Callable[[], bool], what: str, limit_s: float = RECOVERY_S) -> None:
         give_up = time.monotonic() + limit_s
@@ -177,7 +189,7 @@ class _Run:
 
 
 def _ended_well(report: Report, right: frozenset[int]) -> Check:
-    check = Check("every program ended by our kill, loudly with 70, or politely (-15: before it was up)")
+    check = Check(ENDED_WELL)
     for name, exits in report.exits.items():
         check.compared += sum(exits.values())
         for code in exits.keys() - {0, -9, -15, 70} - right:

@@ -31,6 +31,14 @@ class Scenario:
     control: str | None = None
     exits: frozenset[int] = frozenset()
     """Exit codes that are right here, beside those of every scenario."""
+    program: str = "worker"
+    apart_s: float = 0.0
+    """So long each worker starts after the one before."""
+
+    @property
+    def is_control(self) -> bool:
+        """Whether its line is broken on purpose."""
+        return self.control is not None or self.program != "worker"
 
     @property
     def launch(self) -> tuple[str, ...]:
@@ -47,6 +55,10 @@ def _random_kills(kills: int, rnd: random.Random) -> list[Fault]:
         f.KillWorker() if (chance := rnd.random()) < 0.8 else f.KillSink("online0" if chance < 0.9 else "archive")
         for _ in range(kills)
     ]
+
+
+def _killed_often(kills: int, rnd: random.Random) -> list[Fault]:
+    return [f.KillWorker() for _ in range(max(kills, 8))]
 
 
 def _points(kills: int, rnd: random.Random) -> list[Fault]:
@@ -78,6 +90,16 @@ def _comings_and_goings(kills: int, rnd: random.Random) -> list[Fault]:
 
 _ALL = (
     Scenario("kills", "workers and sinks are killed at random, also while they start and restore", _random_kills),
+    Scenario(
+        "early", "a worker joins before the first commit of the others", _these(f.KillWorker()), together=0, apart_s=0.7
+    ),
+    Scenario(
+        "short",
+        "some of all: the form that runs in the tests",
+        _these(f.KillWorker(), f.Zombie(), f.KillInRestore(), f.KillAt("after_offsets"), f.KillSink("online0")),
+        RETRIES,
+        apart_s=0.7,
+    ),
     Scenario("points", "workers, sinks and backfills are killed at every named point", _points),
     Scenario(
         "zombies",
@@ -112,9 +134,11 @@ _BROKEN = (
     Scenario("unawaited-sends", "sends are not awaited", _these(o.RefuseRows()), control="unawaited-sends"),
     Scenario("random-ids", "random transactional ids", _these(f.Zombie(must_be_fenced=False)), control="random-ids"),
     Scenario(
-        "no-compare-and-set", "a sink that writes without comparing", _these(f.StaleSink()), online_sinks=2,
+        "no-compare-and-set", "a sink that writes without comparing", _these(*[f.StaleSink()] * 3), online_sinks=2,
         control="no-compare-and-set",
     ),
+    Scenario("stock-exactly-once", "Faust's own exactly-once", _killed_often, program="stock-exactly-once", apart_s=2),
+    Scenario("stock-at-least-once", "Faust's own tables", _killed_often, program="stock-at-least-once", apart_s=2),
     Scenario("no-dedup", "a dedup window that is switched off", _these(f.KillWorker()), control="no-dedup"),
 )  # fmt: skip
 SCENARIOS = {scenario.name: scenario for scenario in _ALL}

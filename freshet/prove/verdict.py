@@ -6,6 +6,9 @@ from typing import Any
 
 from monitoring.report import Check
 
+ENDED_WELL = "every program ended by our kill, loudly with 70, or politely (-15: before it was up)"
+"""The one check that is not about what the stores hold."""
+
 
 class Verdict(StrEnum):
     """`NODATA`: the run proves nothing, as too little happened in it."""
@@ -64,6 +67,12 @@ class Report:
     @property
     def mismatches(self) -> int:
         return sum(check.mismatches for check in self.checks)
+
+    @property
+    def caught(self) -> bool:
+        """Whether the stores show that something is wrong: what a negative control must come to."""
+        stores = [check for check in self.checks if check.name != ENDED_WELL]
+        return any(check.mismatches for check in stores)
 
     def to_json(self) -> dict[str, Any]:
         """A stable form: the fields, and `mismatches` and `slowest_s`."""

@@ -109,6 +109,7 @@ class Workload:
                 "message.timeout.ms": 300_000,
                 "message.max.bytes": 20_000_000,
                 "batch.size": 500_000,
+                "log_level": 0,  # it says much of a broker that is killed
             }
         )
         self.sent = self.acknowledged = 0

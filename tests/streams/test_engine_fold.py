@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_repo.features import item
+from freshet.prove.workload import POISON, Shape, records
 from streams.engine.fold import DELTA_TILES, Gap, ItemFold, UserFold
 from streams.engine.records import ROW_MAX, DeadLetter, Meta, Record, Row, Snapshot, decode_meta, encode_json
 from streams.engine.ring import BLOCK, BadRing, Ring
 from streams.events import Event, encode
 from streams.profiles import State, header
 from streams.topics import partition_of
-from tests.proof.workload import POISON, records
 
 START = 1_780_000_000_000_000
 DAY = 86_400_000_000
@@ -23,7 +23,7 @@ DAY = 86_400_000_000
 
 def stream(count: int, seed: int = 1, poison: float = 0.05) -> list[Record]:
     """Records of one partition, with retries and poison."""
-    pairs = records(count, seed, users=20, items=8, duplicates=0.1, poison=poison)
+    pairs = records(count, seed, Shape(users=20, items=8, retries=0.1, poison=poison))
     return [(offset, key, value) for offset, (key, value) in enumerate(pairs)]
 
 
