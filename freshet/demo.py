@@ -22,9 +22,9 @@ from freshet.settings import Settings, get_settings
 
 EVENTS, USERS, ITEMS, SEED = 200_000, 2_000, 1_000, 1
 LOOP_REQUESTS, AT_ONCE, LATENCY_REQUESTS, PROBES, RATE = 3_000, 48, 2_000, 60, 1_000
-SHIFT_RATE, SHIFT_S = 6_000.0, 15.0
+SHIFT_RATE, SHIFT_S = 9_000.0, 10.0
 """Monthly means move once a good part of the month is of the new kind."""
-QUESTIONS = 300
+QUESTIONS = 250
 LEAST_LIFT = 0.30
 BUNDLE_S = 60.0
 """Serving looks for a new champion every two seconds."""
@@ -212,7 +212,7 @@ def _measure(settings: Settings, found: Findings) -> None:
         found.note(
             "verify", f"{sum(c.compared for c in proof.checks):,} comparisons, {proof.mismatches} mismatches", proof.ok
         )
-        served = skew.run(settings, at_least=LOOP_REQUESTS, fill=False, progress=progress)
+        served = skew.run(settings, at_least=LOOP_REQUESTS, most=LOOP_REQUESTS, fill=False, progress=progress)
         behind = (
             "" if served.by_time is None else f"; {served.by_time.share:.1%} were asked while an event was on its way"
         )
