@@ -326,10 +326,13 @@ class TiledProfile(Profile):
         state = self.decode(data)
         opens = [(t + 1) * TILE for t in state.tiles if t >= tile // TILE]
         self._close(state, tile // TILE)  # nobody else has this state
-        part = self.thaw(state).part
-        slots = zip(self.features, part.live, strict=True)
-        change = min([*opens, *(f.stable_until(slot, tile) for f, slot in slots if slot is not None)], default=EVER)
-        return self._read(part, tile), -(-change // TILE) * TILE
+        values: dict[str, Any] = {}
+        change = min(opens, default=EVER)
+        for i, (names, feature) in enumerate(zip(self._names, self.features, strict=True)):
+            read, until = feature.reading(self._slot(state.part, i), tile)
+            values.update(zip(names, read, strict=True))
+            change = min(change, until)
+        return values, -(-change // TILE) * TILE
 
     def _close(self, state: State, before: int) -> None:
         """Join the tiles below index `before` into the base."""

@@ -165,6 +165,10 @@ class Aggregate(ABC):
         """The first instant after `at` at which time alone changes the value; ageing aside. `EVER` if none."""
         return EVER
 
+    def reading(self, slot: Slot, at: Micros) -> tuple[tuple[Any, ...], Micros]:
+        """`value` and `stable_until` together."""
+        return self.value(slot, at), self.stable_until(slot, at)
+
     @abstractmethod
     def pack(self, slot: Slot) -> bytes:
         """The slot's bytes; empty for a slot that is as new."""

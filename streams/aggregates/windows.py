@@ -129,16 +129,33 @@ class _Tiled(Windowed):
             for tile, amount in zip(tiles, sums, strict=True):
                 add(series, tile, amount, keep)
 
-    def _sums(self, slot: Slot, at: Micros) -> list[int]:
-        """The sum of each window."""
-        out = []
+    def _sums(self, slot: Slot, at: Micros) -> tuple[list[int], Micros]:
+        """The sum of each window, and the first instant after `at` at which one of them loses a tile."""
+        found, until = [], EVER
         for i, window, tile in self._reads:
             tiles, sums = slot[i]
-            out.append(sum(sums[bisect_left(tiles, first_tile(window, tile, at)) :]))
-        return out
+            if window == EVER:
+                found.append(sums[0] if sums else 0)
+                continue
+            first = bisect_left(tiles, (at - window) // tile)
+            found.append(sum(sums[first:]))
+            if first < len(tiles):
+                until = min(until, (tiles[first] + 1) * tile + window)
+        return found, until
+
+    @abstractmethod
+    def _of(self, sums: list[int]) -> tuple[Any, ...]:
+        """The columns' values."""
+
+    def value(self, slot: Slot, at: Micros) -> tuple[Any, ...]:
+        return self._of(self._sums(slot, at)[0])
 
     def stable_until(self, slot: Slot, at: Micros) -> Micros:
-        return min(leaves(slot[i][0], window, tile, at) for i, window, tile in self._reads)
+        return self._sums(slot, at)[1]
+
+    def reading(self, slot: Slot, at: Micros) -> tuple[tuple[Any, ...], Micros]:
+        sums, until = self._sums(slot, at)
+        return self._of(sums), until
 
     def pack(self, slot: Slot) -> bytes:
         if not slot[0][0]:
@@ -168,8 +185,8 @@ class Count(_Tiled):
     def source(self, slot: str) -> list[str]:
         return self._source(slot, "1")
 
-    def value(self, slot: Slot, at: Micros) -> tuple[Any, ...]:
-        return tuple(self._sums(slot, at))
+    def _of(self, sums: list[int]) -> tuple[Any, ...]:
+        return tuple(sums)
 
 
 @dataclass(frozen=True)
@@ -190,8 +207,8 @@ class Sum(_Tiled):
         lines = [f"amount = round(value * {UNIT})", *self._source(slot, "amount")]
         return ["if value is not None:", *(" " + line for line in lines)]
 
-    def value(self, slot: Slot, at: Micros) -> tuple[Any, ...]:
-        return tuple(total / UNIT for total in self._sums(slot, at))
+    def _of(self, sums: list[int]) -> tuple[Any, ...]:
+        return tuple(total / UNIT for total in sums)
 
 
 @dataclass(frozen=True)
@@ -233,11 +250,15 @@ class Mean(Windowed):
         self._total.merge(slot[1], other[1])
 
     def value(self, slot: Slot, at: Micros) -> tuple[Any, ...]:
-        pairs = zip(self._total.value(slot[1], at), self._count.value(slot[0], at), strict=True)
-        return tuple(total / count if count else self.default for total, count in pairs)
+        return self.reading(slot, at)[0]
 
     def stable_until(self, slot: Slot, at: Micros) -> Micros:
         return self._count.stable_until(slot[0], at)
+
+    def reading(self, slot: Slot, at: Micros) -> tuple[tuple[Any, ...], Micros]:
+        counts, until = self._count.reading(slot[0], at)
+        pairs = zip(self._total.value(slot[1], at), counts, strict=True)
+        return tuple(total / count if count else self.default for total, count in pairs), until
 
     def pack(self, slot: Slot) -> bytes:
         counts = self._count.pack(slot[0])
