@@ -12,8 +12,6 @@ from freshet.prove.rig import Rig
 REACHED_S = 40.0
 """A worker commits many times a second, the archive writes a file every five; a start takes three, ten when busy."""
 FENCED_S = 40.0
-SETTLED_S = 0.5
-"""Until then a commit that was on its way may still show."""
 ASLEEP_S = 2.0
 """So long the other sink writes on."""
 FENCED = "another worker owns it now"
@@ -132,7 +130,6 @@ class Zombie(Fault):
         process.order(f"stop {self.point} {nth}")
         rig.until(lambda: process.is_stopped, f"the {nth}. {self.point} of {name}", REACHED_S)
         rig.strike()
-        time.sleep(SETTLED_S)
         stopped, marks = time.monotonic(), rig.progress.now(FOLD)
         try:
             rig.until(

@@ -17,6 +17,8 @@ from streams.sinks import files
 from streams.topics import EVENTS, USER_FEATURES
 
 EVERY_S = 0.1
+SETTLED_S = 0.3
+"""A commit that was on its way at a kill shows until then."""
 FOLD, STORE, ARCHIVE = "fold", "store", "archive"
 PLACES = (FOLD, STORE, ARCHIVE)
 Places = dict[int, int]
@@ -49,10 +51,17 @@ class Progress:
         return {p: end - reached.get(p, 0) for p, end in dict(ends).items() if end > reached.get(p, 0)}
 
     def moved_after(self, place: str, since: float, marks: Mapping[int, int]) -> float | None:
-        """Seconds from `since` (monotonic) until every partition of `marks` was beyond its mark; None: not yet."""
-        for at in range(bisect_right(self._times, since), len(self._times)):
+        """Seconds from `since` (monotonic) until every partition of `marks` was beyond its mark; None: not yet.
+
+        What shows within `SETTLED_S` was done before, so a mark is raised to it.
+        """
+        begin = bisect_right(self._times, since + SETTLED_S)
+        raised = dict(marks)
+        for at in range(begin, len(self._times)):
             sample = self._samples[at][place]
-            if all(sample.get(p, 0) > mark for p, mark in marks.items()):
+            if at == begin:
+                raised = {p: max(mark, sample.get(p, 0)) for p, mark in marks.items()}
+            elif all(sample.get(p, 0) > mark for p, mark in raised.items()):
                 return self._times[at] - since
         return None
 
