@@ -33,6 +33,7 @@ def archived_equal(settings: Settings, records: Mapping[int, Sequence[Record]]) 
         }
     )
     with duckdb.connect() as db:
+        db.execute("SET enable_progress_bar = false")
         db.register("topic", raw)
         archived = f"{settings.archive_dir / EVENTS}/p=*/*.parquet"
         for what, sql in (
@@ -59,6 +60,7 @@ def users_equal(
     check = Check("offline store: a row for every event, the last state of every user byte for byte")
     files = offline.pattern(settings, user)
     with duckdb.connect() as db:
+        db.execute("SET enable_progress_bar = false")
         found = db.execute(f"SELECT user_id, version FROM read_parquet('{files}')").fetchall()
         if len(found) != n_rows:
             check.differ(f"{len(found)} rows, the backfill wrote {n_rows}")
@@ -76,6 +78,7 @@ def items_equal(settings: Settings, oracle: Oracle, features: Sequence[Declared]
     check = Check("offline store: a row for every closed tile, every column of every item")
     files = offline.pattern(settings, item)
     with duckdb.connect() as db:
+        db.execute("SET enable_progress_bar = false")
         there = db.execute(
             f"SELECT item_id, epoch_us(event_timestamp) - {CLOSING_US} FROM read_parquet('{files}')"
         ).fetchall()

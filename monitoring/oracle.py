@@ -85,6 +85,7 @@ class Oracle:
 
     def __init__(self, applied: Sequence[Applied]) -> None:
         self.db = duckdb.connect(config={"memory_limit": "2GB"})
+        self.db.execute("SET enable_progress_bar = false")  # it would go to standard output, into a report
         types = [
             pa.int32(), pa.int64(), pa.string(), pa.string(), pa.string(), pa.int64(), pa.int64(), pa.float64(),
             pa.int64(), pa.list_(pa.string()),

@@ -57,6 +57,7 @@ def _acknowledged(evidence: verify.Evidence, acknowledged: int) -> Check:
 def _once_each(settings: Settings, evidence: verify.Evidence, report: Report) -> Check:
     check = Check("each event once in its user's count, by its id alone")
     with duckdb.connect() as db:
+        db.execute("SET enable_progress_bar = false")
         counted = db.execute(COUNTED.format(files=f"{settings.archive_dir / EVENTS}/p=*/*.parquet")).fetchall()
     want, rows = dict(counted), evidence.users.rows
     at = max(evidence.oracle.newest(user.key).values(), default=0)

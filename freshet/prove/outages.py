@@ -71,17 +71,16 @@ class DiskFull(Fault):
     """The archive's disk is full for three files in a row; the sink ends with 70 each time."""
 
     place = ARCHIVE
+    WRITES = 3
 
     def inject(self, rig: Rig, rnd: random.Random) -> str:
         process = rig.process("archive")
-        before, tries = process.exits[70], 3
-        process.order("enospc in_archive_file 1")
-        process.first_orders.extend(["enospc in_archive_file 1"])
-        for n in range(1, tries + 1):
-            if n > 1:
-                process.first_orders = ["enospc in_archive_file 1"] if n < tries else []
-            rig.until(lambda n=n: process.exits[70] >= before + n, f"write {n} to a full disk", REACHED_S)  # type: ignore[misc]
-        return f"{tries} writes failed"
+        wanted, order = process.exits[70] + self.WRITES, "enospc in_archive_file 1"
+        process.first_orders.extend([order] * (self.WRITES - 1))
+        process.order(order)
+        rig.until(lambda: process.exits[70] >= wanted, f"{self.WRITES} writes to a full disk", self.WRITES * REACHED_S)
+        rig.strike()
+        return f"{self.WRITES} writes failed"
 
 
 class LargeRecords(Fault):

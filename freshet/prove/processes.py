@@ -33,7 +33,7 @@ class Process:
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        """Start it. Orders for its launcher (see `freshet.prove.launch`) that wait are given at once."""
+        """Start it, with the next of `first_orders` for its launcher (see `freshet.prove.launch`)."""
         self.starts += 1
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -45,9 +45,8 @@ class Process:
                 start_new_session=True,
                 text=True,
             )
-        orders, self.first_orders = self.first_orders, []
-        for order in orders:
-            self.order(order)
+        if self.first_orders:
+            self.order(self.first_orders.pop(0))
 
     def look(self) -> int | None:
         """Note an end that was not noted yet. Returns its exit code."""
