@@ -21,10 +21,10 @@ from freshet.cli.progress import bars
 from freshet.settings import Settings, get_settings
 
 EVENTS, USERS, ITEMS, SEED = 200_000, 2_000, 1_000, 1
-LOOP_REQUESTS, AT_ONCE, LATENCY_REQUESTS, PROBES, RATE = 3_000, 48, 2_000, 60, 1_000
+LOOP_REQUESTS, AT_ONCE, LATENCY_REQUESTS, PROBES, RATE = 2_400, 48, 2_000, 60, 1_000
 SHIFT_RATE, SHIFT_S = 9_000.0, 10.0
 """Monthly means move once a good part of the month is of the new kind."""
-QUESTIONS = 250
+QUESTIONS = 200
 LEAST_LIFT = 0.30
 BUNDLE_S = 60.0
 """Serving looks for a new champion every two seconds."""

@@ -92,6 +92,7 @@ def prepare(folder: Path, cache_dir: Path, *, port: int, controller_port: int, h
         f"-Xmx{heap_mb}m",
         "-Xms128m",
         "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",  # a broker of one machine lives too briefly for the second compiler: half the CPU
         "-XX:+ExitOnOutOfMemoryError",
         "kafka.Kafka",
         str(config),
