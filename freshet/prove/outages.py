@@ -15,16 +15,17 @@ from streams.topics import EVENTS, MESSAGE_BYTES, USER_FEATURES
 
 
 class KillBroker(Fault):
-    """SIGKILL of the broker; it returns after a moment."""
+    """SIGKILL of a broker; it returns after a moment, and what others wrote meanwhile is copied to it."""
 
     kills = 1
 
     def inject(self, rig: Rig, rnd: random.Random) -> str:
-        away_s = rnd.uniform(0.5, 5.0)
-        with rig.supervisor.held_down("kafka"):
+        name, away_s = rnd.choice(rig.brokers()), rnd.uniform(0.5, 5.0)
+        with rig.supervisor.held_down(name):
             time.sleep(away_s)
-        rig.wait_for_server("kafka")
-        return f"away for {away_s:.1f} s"
+        rig.wait_for_server(name)
+        rig.wait_for_replicas()
+        return f"{name}, away for {away_s:.1f} s"
 
 
 class RefuseRows(Fault):

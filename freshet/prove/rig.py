@@ -13,6 +13,7 @@ from typing import NamedTuple, Self
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from confluent_kafka.admin import AdminClient
 
 from freshet.prove.history import History
 from freshet.prove.processes import Process, Supervisor
@@ -47,6 +48,7 @@ class Plan:
     workers: int = 2
     partitions: int = 4
     online_sinks: int = 1
+    brokers: int = 1
     launch: Sequence[str] = ()
     program: str = "worker"
     apart_s: float = 0.0
@@ -71,16 +73,18 @@ class Rig:
         self._claims = Claims(cache_dir / "ports")
         # far from where others look at the same moment
         at = PORT + int.from_bytes(os.urandom(2), "little") % 8_000
-        broker, store = self._claims.choose(at, run=2), self._claims.choose(at + 100)
+        names = [f"kafka{n}" for n in range(1, plan.brokers + 1)]
+        first, store = self._claims.choose(at, run=2 * plan.brokers), self._claims.choose(at + 100)
+        self._ports = {name: first + n for n, name in enumerate(names)} | {"redis": store}
         self._metrics = self._claims.choose(at + 200, run=METRICS_PORTS)
         self.settings = Settings(
             home=folder / "home",
             cache_dir=cache_dir,
-            kafka=f"127.0.0.1:{broker}",
+            kafka=",".join(f"127.0.0.1:{self._ports[name]}" for name in names),
             redis_url=f"redis://127.0.0.1:{store}/0",
             topic_prefix="",
             partitions=plan.partitions,
-            replication=1,
+            replication=plan.brokers,
             app_id="freshet",
             instance=None,
             archive_dir=folder / "home" / "archive",
@@ -93,18 +97,15 @@ class Rig:
         self.workload: Workload
         self.history = History(folder / "history.jsonl")
         self._numbers: dict[str, int] = {}
-        self._ports = {"kafka": broker, "redis": store}
 
     def __enter__(self) -> Self:
         self.supervisor = Supervisor(f"prove-{uuid.uuid4().hex}", self.history)
         try:
-            home, cache, heap = self.settings.home, self.settings.cache_dir, self.plan.heap_mb
-            broker, store = self._ports["kafka"], self._ports["redis"]
-            command = kafka.prepare(home / "kafka", cache, port=broker, controller_port=broker + 1, heap_mb=heap)
-            self._add("kafka", command)
-            self._add("redis", redis.prepare(home / "redis", port=store))
-            self.wait_for_server("kafka")
-            self.wait_for_server("redis")
+            self._add("redis", redis.prepare(self.settings.home / "redis", port=self._ports["redis"]))
+            for node, name in enumerate(self.brokers(), 1):
+                self._add(name, self._broker(node, name))
+            for name in self._ports:
+                self.wait_for_server(name)
             asyncio.run(create_topics(self.settings))
             self.progress = Progress(self.settings)
             for i in range(self.plan.online_sinks):
@@ -182,7 +183,7 @@ class Rig:
     def wait_for_server(self, name: str) -> None:
         """Until a server answers. Raises `RigError`."""
         port = self._ports[name]
-        probe = (probes.kafka if name == "kafka" else probes.redis)("127.0.0.1", port)
+        probe = (probes.redis if name == "redis" else probes.kafka)("127.0.0.1", port)
         give_up = time.monotonic() + SERVER_S
         while True:
             try:
@@ -192,6 +193,36 @@ class Rig:
                 if time.monotonic() > give_up:
                     raise RigError(f"{name} does not answer ({error}); see {self.logs / name}.log") from error
                 time.sleep(0.1)
+
+    def brokers(self) -> list[str]:
+        return [name for name in self._ports if name.startswith("kafka")]
+
+    def wait_for_replicas(self) -> None:
+        """Until every partition has all its replicas in sync. Raises `RigError`."""
+        admin, give_up = (
+            AdminClient({"bootstrap.servers": self.settings.kafka, "log_level": 0}),
+            time.monotonic() + SERVER_S,
+        )
+        while True:
+            topics = admin.list_topics(timeout=10).topics.values()
+            if all(len(p.isrs) == len(p.replicas) for topic in topics for p in topic.partitions.values()):
+                return
+            if time.monotonic() > give_up:
+                raise RigError(f"replicas are not in sync after {SERVER_S:.0f} s")
+            time.sleep(0.2)
+
+    def _broker(self, node: int, name: str) -> list[str]:
+        port, brokers = self._ports[name], len(self.brokers())
+        first = port - node + 1
+        return kafka.prepare(
+            self.settings.home / name,
+            self.settings.cache_dir,
+            port=port,
+            controller_port=port + brokers,
+            heap_mb=self.plan.heap_mb,
+            node=node,
+            controllers=range(first + brokers, first + 2 * brokers) if brokers > 1 else (),
+        )
 
     def _add(self, name: str, command: list[str]) -> Process:
         return self.supervisor.add(name, command, {}, self.logs / f"{name}.log")

@@ -66,7 +66,13 @@ def prove(order: Order, folder: Path, cache_dir: Path, tell: Tell, *, keep: bool
     scenario = order.scenario
     report = Report(scenario.name, order.seed, folder=str(folder), again=order.command)
     plan = Plan(
-        order.workers, scenario.partitions, scenario.online_sinks, scenario.launch, scenario.program, scenario.apart_s
+        order.workers,
+        scenario.partitions,
+        scenario.online_sinks,
+        scenario.brokers,
+        scenario.launch,
+        scenario.program,
+        scenario.apart_s,
     )
     with Rig(folder, cache_dir, plan) as rig:
         try:

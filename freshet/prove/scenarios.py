@@ -28,6 +28,7 @@ class Scenario:
     together: float = 0.25
     partitions: int = 4
     online_sinks: int = 1
+    brokers: int = 1
     control: str | None = None
     exits: frozenset[int] = frozenset()
     """Exit codes that are right here, beside those of every scenario."""
@@ -108,6 +109,12 @@ _ALL = (
     ),
     Scenario("scaling", "workers join and leave, and are killed meanwhile", _comings_and_goings),
     Scenario("broker", "the broker is killed and returns", _these(o.KillBroker(), f.KillWorker(), o.KillBroker())),
+    Scenario(
+        "brokers",
+        "three brokers, replication 3, min.isr 2, killed one after another",
+        _these(o.KillBroker(), o.KillBroker(), f.KillWorker(), o.KillBroker(), o.KillBroker()),
+        brokers=3,
+    ),
     Scenario(
         "refusals",
         "the broker refuses rows for a while",

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 VERSION = "4.3.0"
@@ -68,18 +69,29 @@ def _fetch(cache_dir: Path) -> list[Path]:
     return list(found.values())
 
 
-def prepare(folder: Path, cache_dir: Path, *, port: int, controller_port: int, heap_mb: int) -> list[str]:
+def prepare(
+    folder: Path,
+    cache_dir: Path,
+    *,
+    port: int,
+    controller_port: int,
+    heap_mb: int,
+    node: int = 1,
+    controllers: Sequence[int] = (),
+) -> list[str]:
     """Make `folder` ready (configuration, formatted log) and return the command of a broker on `127.0.0.1:port`.
 
+    A broker is a cluster of its own, unless `controllers` are the controller ports of the nodes 1, 2, ... of one.
     Data of an earlier run is kept, also when the ports differ. Raises `KafkaSetupError`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config, logging = folder / "server.properties", folder / "log4j2.properties"
-    config.write_text(_configuration(folder / "data", port, controller_port))
+    config.write_text(_configuration(folder / "data", port, node, controllers or [controller_port]))
     logging.write_text(_LOGGING)
     java = _java(jars(cache_dir), logging)
     if not (folder / "data" / "meta.properties").exists():
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
+        made = uuid.uuid5(uuid.NAMESPACE_URL, repr(list(controllers))) if controllers else uuid.uuid4()
+        cluster_id = base64.urlsafe_b64encode(made.bytes).decode().rstrip("=").replace("-", "A")
         done = subprocess.run(
             [*java, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(config)],
             capture_output=True,
@@ -105,23 +117,24 @@ def _java(classpath: list[Path], logging: Path) -> list[str]:
     return [str(JAVA), "-cp", ":".join(map(str, classpath)), f"-Dlog4j2.configurationFile={logging}"]
 
 
-def _configuration(data: Path, port: int, controller_port: int) -> str:
-    """One node, broker and controller. Sizes suit one machine: few partitions of Kafka's own topics, small buffers."""
+def _configuration(data: Path, port: int, node: int, controllers: Sequence[int]) -> str:
+    """A broker and controller. Sizes suit one machine: few partitions of Kafka's own topics, small buffers."""
+    copies = min(3, len(controllers))
     return f"""\
 process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller_port}
+node.id={node}
+controller.quorum.voters={",".join(f"{n}@127.0.0.1:{at}" for n, at in enumerate(controllers, 1))}
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controllers[node - 1]}
 advertised.listeners=PLAINTEXT://127.0.0.1:{port}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs={data}
 auto.create.topics.enable=false
 offsets.topic.num.partitions=4
-offsets.topic.replication.factor=1
+offsets.topic.replication.factor={copies}
 transaction.state.log.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
+transaction.state.log.replication.factor={copies}
+transaction.state.log.min.isr={max(1, copies - 1)}
 share.coordinator.state.topic.num.partitions=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
