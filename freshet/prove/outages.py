@@ -14,13 +14,15 @@ from freshet.prove.workload import START_US
 from streams.topics import EVENTS, MESSAGE_BYTES, USER_FEATURES
 
 
+@dataclass
 class KillBroker(Fault):
     """SIGKILL of a broker; it returns after a moment, and what others wrote meanwhile is copied to it."""
 
-    kills = 1
+    number: int = 0
+    kills: int = 1
 
     def inject(self, rig: Rig, rnd: random.Random) -> str:
-        name, away_s = rnd.choice(rig.brokers()), rnd.uniform(0.5, 5.0)
+        name, away_s = rig.brokers()[self.number], rnd.uniform(0.5, 5.0)
         with rig.supervisor.held_down(name):
             time.sleep(away_s)
         rig.wait_for_server(name)

@@ -16,6 +16,9 @@ Faults = Callable[[int, random.Random], Sequence[Fault]]
 """(how many kills are asked for, the seed's random numbers) -> the faults, in their order."""
 RETRIES = Shape(retries=0.15, late_retries=0.3)
 
+_CANNOT_START = frozenset({1})
+"""A worker that starts while a broker is away, or a topic refuses its batches, says so and ends; it is started again."""
+
 
 @dataclass(frozen=True)
 class Scenario:
@@ -108,18 +111,24 @@ _ALL = (
         _these(f.Zombie(), f.Zombie("after_begin"), f.Zombie("after_offsets"), f.Zombie("after_end")),
     ),
     Scenario("scaling", "workers join and leave, and are killed meanwhile", _comings_and_goings),
-    Scenario("broker", "the broker is killed and returns", _these(o.KillBroker(), f.KillWorker(), o.KillBroker())),
+    Scenario(
+        "broker",
+        "the broker is killed and returns",
+        _these(o.KillBroker(), f.KillWorker(), o.KillBroker()),
+        exits=_CANNOT_START,
+    ),
     Scenario(
         "brokers",
         "three brokers, replication 3, min.isr 2, killed one after another",
-        _these(o.KillBroker(), o.KillBroker(), f.KillWorker(), o.KillBroker(), o.KillBroker()),
+        _these(o.KillBroker(0), o.KillBroker(1), f.KillWorker(), o.KillBroker(2), o.KillBroker(0)),
         brokers=3,
+        exits=_CANNOT_START,
     ),
     Scenario(
         "refusals",
         "the broker refuses rows for a while",
         _these(o.RefuseRows(), f.KillWorker(), o.RefuseRows()),
-        exits=frozenset({1}),
+        exits=_CANNOT_START,
     ),
     Scenario(
         "redis",
