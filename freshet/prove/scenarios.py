@@ -17,7 +17,7 @@ Faults = Callable[[int, random.Random], Sequence[Fault]]
 RETRIES = Shape(retries=0.15, late_retries=0.3)
 
 _CANNOT_START = frozenset({1})
-"""A worker that starts while a broker is away, or a topic refuses its batches, says so and ends; it is started again."""
+"""A worker that starts while a broker is away, or a topic refuses its batches, ends and is started again."""
 
 
 @dataclass(frozen=True)
