@@ -47,7 +47,8 @@ class Line:
         settings, answering = self.answering.settings, self.answering
         async with httpx.AsyncClient(timeout=TIMEOUT_S) as client:
             worker, sink = await asyncio.gather(
-                _scrape(client, settings.worker_metrics_port), _scrape(client, settings.sink_metrics_port)
+                _scrape(client, settings.worker_metrics_host, settings.worker_metrics_port),
+                _scrape(client, settings.sink_metrics_host, settings.sink_metrics_port),
             )
         at = monotonic()
         passed, first = at - self._at, self._at == 0.0
@@ -99,9 +100,9 @@ def _quantile(buckets: Sequence[tuple[float, float]], q: float) -> float | None:
     return low * 1_000
 
 
-async def _scrape(client: httpx.AsyncClient, port: int) -> Samples | None:
+async def _scrape(client: httpx.AsyncClient, host: str, port: int) -> Samples | None:
     try:
-        answer = await client.get(f"http://127.0.0.1:{port}/metrics")
+        answer = await client.get(f"http://{host}:{port}/metrics")
     except httpx.HTTPError:
         return None
     out: dict[str, list[tuple[Mapping[str, str], float]]] = {}

@@ -135,7 +135,11 @@ class Settings(BaseSettings):
         description="Where clients reach serving and the console.",
         pattern=r"^https?://",
     )
+    worker_metrics_host: str = Field("127.0.0.1", description="Host on which the console finds a worker's metrics.")
     worker_metrics_port: Port = Field(9464, description="Port of the worker's Prometheus metrics.")
+    sink_metrics_host: str = Field(
+        "127.0.0.1", description="Host on which the console finds the online sink's metrics."
+    )
     sink_metrics_port: Port = Field(
         9465, description="Port of a sink's Prometheus metrics. Each sink process needs its own."
     )
