@@ -109,6 +109,11 @@ class _Run:
         try:
             self._inject_all()
             workload.finish()
+        except Hang as error:
+            if not self._order.scenario.is_control:
+                raise
+            rig.history.note("hang", why=str(error))  # a broken line may; what its stores hold is judged all the same
+            workload.finish()
         finally:
             workload.stop()
             report.sent, report.acknowledged = workload.sent, workload.acknowledged

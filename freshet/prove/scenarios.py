@@ -61,8 +61,8 @@ def _random_kills(kills: int, rnd: random.Random) -> list[Fault]:
     ]
 
 
-def _killed_often(kills: int, rnd: random.Random) -> list[Fault]:
-    return [f.KillWorker() for _ in range(max(kills, 8))]
+def _kills_of_workers(kills: int, rnd: random.Random) -> list[Fault]:
+    return [f.KillWorker() for _ in range(min(max(kills, 3), 8))]
 
 
 def _points(kills: int, rnd: random.Random) -> list[Fault]:
@@ -153,8 +153,8 @@ _BROKEN = (
         "no-compare-and-set", "a sink that writes without comparing", _these(*[f.StaleSink()] * 3), online_sinks=2,
         control="no-compare-and-set",
     ),
-    Scenario("stock-exactly-once", "Faust's own exactly-once", _killed_often, program="stock-exactly-once", apart_s=2),
-    Scenario("stock-at-least-once", "Faust's own tables", _killed_often, program="stock-at-least-once", apart_s=2),
+    Scenario("stock-exactly-once", "Faust's own exactly-once", _kills_of_workers, program="stock-exactly-once", apart_s=2),
+    Scenario("stock-at-least-once", "Faust's own tables", _kills_of_workers, program="stock-at-least-once", apart_s=2),
     Scenario("no-dedup", "a dedup window that is switched off", _these(f.KillWorker()), control="no-dedup"),
 )  # fmt: skip
 SCENARIOS = {scenario.name: scenario for scenario in _ALL}
