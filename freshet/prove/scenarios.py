@@ -61,7 +61,7 @@ def _random_kills(kills: int, rnd: random.Random) -> list[Fault]:
     ]
 
 
-def _kills_of_workers(kills: int, rnd: random.Random) -> list[Fault]:
+def _worker_kills(kills: int, rnd: random.Random) -> list[Fault]:
     return [f.KillWorker() for _ in range(min(max(kills, 3), 8))]
 
 
@@ -153,8 +153,8 @@ _BROKEN = (
         "no-compare-and-set", "a sink that writes without comparing", _these(*[f.StaleSink()] * 3), online_sinks=2,
         control="no-compare-and-set",
     ),
-    Scenario("stock-exactly-once", "Faust's own exactly-once", _kills_of_workers, program="stock-exactly-once", apart_s=2),
-    Scenario("stock-at-least-once", "Faust's own tables", _kills_of_workers, program="stock-at-least-once", apart_s=2),
+    Scenario("stock-exactly-once", "Faust's own exactly-once", _worker_kills, program="stock-exactly-once", apart_s=2),
+    Scenario("stock-at-least-once", "Faust's own tables", _worker_kills, program="stock-at-least-once", apart_s=2),
     Scenario("no-dedup", "a dedup window that is switched off", _these(f.KillWorker()), control="no-dedup"),
 )  # fmt: skip
 SCENARIOS = {scenario.name: scenario for scenario in _ALL}
