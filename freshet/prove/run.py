@@ -129,7 +129,7 @@ class _Run:
         if self._order.scenario.program == "worker":
             checker.check(rig.settings, workload.acknowledged, report, self._tell)
         else:
-            checker.check_stock(rig.settings, report)
+            checker.check_stock(rig.settings, rig.progress.now(FOLD), report)
         report.check_s = time.monotonic() - began
         if hang is not None:  # with what the stores look like then
             raise hang
