@@ -35,9 +35,8 @@ def create_app(settings: Settings, guarantee: str) -> faust.App:
         async for key, _ in events.items():
             counts[key.decode()] += 1
 
-    app.agent(app.topic(settings.topic(EVENTS), key_type=bytes, value_type=bytes, partitions=settings.partitions))(
-        count
-    )
+    events = app.topic(settings.topic(EVENTS), key_serializer="raw", value_serializer="raw", value_type=bytes)
+    app.agent(events)(count)
     return app
 
 
