@@ -92,7 +92,11 @@ class Stage:
                     await self._owners.pop(p).stop()
             await self._open([p for p in partitions if p not in self._owners])
         except (BadRing, msgspec.DecodeError) as error:
-            todo = f"{self._log_topic!r} is damaged: see docs/explanation/exactly-once.md on starting afresh"
+            todo = (
+                "restart, as another worker may have overtaken this one while it read. "
+                f"If it repeats, {self._log_topic!r} is damaged: "
+                "see docs/explanation/exactly-once.md on starting afresh"
+            )
             leave(f"{self.source}: the state does not fit together", todo, error)
         except Exception as error:
             todo = "restart; if it repeats, the cause is below: is Kafka up, with all its topics?"
@@ -103,7 +107,11 @@ class Stage:
         gc.freeze()  # restored rows live long: keep them out of every later collection
 
     async def _open(self, partitions: list[int]) -> None:
-        """Fence, then restore, then check: in this order, so that nothing changes below us."""
+        """Fence, then ask for the offsets, then restore: in this order, so that nothing changes below us.
+
+        Offsets asked for after the restore may be another worker's, when this one was stopped in between; a state that
+        was only overtaken would then look like a damaged one.
+        """
         if not partitions:
             return
         started = perf_counter()
@@ -113,8 +121,8 @@ class Stage:
         }
         await asyncio.gather(*(t.open() for t in transactions.values()))
         fenced = perf_counter()
-        records = await restore(self._settings.kafka, self._log_topic, folds)
         now = await offsets(self._settings.kafka, self.group, self.topic, partitions)
+        records = await restore(self._settings.kafka, self._log_topic, folds)
         for p, fold in folds.items():
             fold.loaded()
             self._check(p, fold.meta.next_offset, now[p].committed)
