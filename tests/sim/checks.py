@@ -20,8 +20,13 @@ STAGES = ((EVENTS, USER_FEATURES), (ITEM_DELTAS, ITEM_FEATURES))
 
 def way_out(world: "World", worker: Worker, why: str) -> None:
     """A worker may leave when it is fenced or when a fault hit its commit; never as its own state does not add up."""
-    if "another worker owns it now" in why:
+    if "another worker owns it now" in why or ": expected " in why:
         source = TopicPartition(why.split()[0], int(why.split()[2].rstrip(":")))
+        opener = world.broker.ids[f"{worker.stages[source.topic].group}-{source.topic}-{source.partition}"].opener
+        if (
+            ": expected " in why and opener is worker.process
+        ):  # a gap is for those who are fenced and do not know it yet
+            world.violated(f"{worker.process.name} met a gap: {why}")
         known = [offset for moment, offset in world.broker.moved[source] if moment < worker.assigned_at]
         owner = worker.stages[source.topic]._owners.get(source.partition)
         if known and owner is not None and owner.committed < known[-1]:
