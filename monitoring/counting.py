@@ -42,7 +42,10 @@ class Applied(NamedTuple):
 
 @dataclass
 class Tally:
-    """What one partition came to. `applied + late + duplicate + rejected == next_offset - start_offset`."""
+    """What one partition came to. `applied + late + duplicate + rejected == next_offset - start_offset`.
+
+    `passed`: how many of the applied events are of items of each partition, whose number is text as in JSON.
+    """
 
     start_offset: int = -1
     next_offset: int = -1
@@ -51,6 +54,7 @@ class Tally:
     duplicate: int = 0
     rejected: int = 0
     fingerprint: int = 0
+    passed: dict[str, int] = field(default_factory=dict)
 
 
 class _Bad(ValueError):
@@ -99,6 +103,8 @@ class Counting:
         else:
             self._newest[user_id] = max(self._newest.get(user_id, 0), at)
             self._remember(event_id)
+            target = str(_home(event["item_id"], self.partitions))
+            tally.passed[target] = tally.passed.get(target, 0) + 1
             value = event.get("value")
             amount = None if value is None else round(float(value) * 1_000_000)
             keep(
@@ -121,8 +127,8 @@ class Counting:
 
 
 @lru_cache(maxsize=1 << 18)
-def _home(user_id: str, partitions: int) -> int:
-    hashed: int = murmur2(user_id.encode())
+def _home(key: str, partitions: int) -> int:
+    hashed: int = murmur2(key.encode())
     return (hashed & 0x7FFFFFFF) % partitions
 
 

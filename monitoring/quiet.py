@@ -1,4 +1,4 @@
-"""Waits until the line is quiet: every event folded, every delta merged, every row in Redis."""
+"""Waits until the line is quiet: every event and delta folded, every row in Redis."""
 
 import time
 from collections.abc import Callable

@@ -5,6 +5,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -113,7 +114,7 @@ class Rows:
 
     rows: dict[str, bytes] = field(default_factory=dict)
     home: dict[str, int] = field(default_factory=dict)
-    meta: dict[int, dict[str, int]] = field(default_factory=dict)
+    meta: dict[int, dict[str, Any]] = field(default_factory=dict)
     last: dict[int, int] = field(default_factory=dict)
     regressions: list[str] = field(default_factory=list)
 
@@ -138,9 +139,9 @@ def rows(settings: Settings, topic: str) -> Rows:
     return found
 
 
-def metas(settings: Settings, topic: str) -> dict[int, dict[str, int]]:
+def metas(settings: Settings, topic: str) -> dict[int, dict[str, Any]]:
     """The engine's newest meta record of each partition, from the log's tail where it lies, else from all of it."""
-    found: dict[int, dict[str, int]] = {}
+    found: dict[int, dict[str, Any]] = {}
     ends = bounds(settings, topic)
     for tail in (2_000, 200_000, None):
         start = None if tail is None else {p: max(first, end - tail) for p, (first, end) in ends.items()}

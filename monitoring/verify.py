@@ -79,6 +79,7 @@ def compare_all(settings: Settings, evidence: Evidence, user_rows: int, tell: Pr
     users, items, oracle = evidence.users, evidence.items, evidence.oracle
     checks = [
         conservation(evidence.tallies, users.meta),
+        handed_over(evidence.tallies, items.meta),
         archived_equal(settings, evidence.records),
         check_rows(user, users, oracle, tell),
         check_rows(item, items, oracle, tell),
@@ -115,7 +116,7 @@ def _events(settings: Settings, progress: Progress) -> dict[int, list[raw.Record
     return records
 
 
-def conservation(tallies: Mapping[int, Tally], metas: Mapping[int, Mapping[str, int]]) -> Check:
+def conservation(tallies: Mapping[int, Tally], metas: Mapping[int, Mapping[str, Any]]) -> Check:
     """The engine's own counts are the oracle's, and none of the records is unaccounted for."""
     check = Check("counts of each partition (applied, late, duplicate, rejected)")
     for partition, tally in tallies.items():
@@ -125,6 +126,18 @@ def conservation(tallies: Mapping[int, Tally], metas: Mapping[int, Mapping[str, 
             check.differ(f"partition {partition}: the engine says {meta}, the oracle {vars(tally)}")
         if tally.applied + tally.late + tally.duplicate + tally.rejected != tally.next_offset - tally.start_offset:
             check.differ(f"partition {partition}: outcomes do not add up: {vars(tally)}")
+    return check
+
+
+def handed_over(tallies: Mapping[int, Tally], metas: Mapping[int, Mapping[str, Any]]) -> Check:
+    """Each partition of items got every applied event of its items, from each partition of events."""
+    check = Check("events that came to each partition of items, by where from")
+    for partition in map(str, tallies.keys() | metas.keys()):
+        want = {str(p): tally.passed[partition] for p, tally in tallies.items() if partition in tally.passed}
+        got = metas.get(int(partition), {}).get("passed", {})
+        check.compared += len(want)
+        if got != want:
+            check.differ(f"partition {partition}: got {got}, the oracle says {want}")
     return check
 
 

@@ -1,7 +1,8 @@
 """The agents: which stages there are, and how Faust's life cycle drives them.
 
-`users` folds `events` into `user-features`, with partial item states into `item-deltas` and refused records into
-`dead-letters`; `items` folds `item-deltas` into `item-features`. How that stays exact is left to `streams.engine`.
+`users` folds `events` into `user-features`, hands what it applied to the items through `item-deltas`, and refused
+records to `dead-letters`; `items` folds `item-deltas` into `item-features`. How that stays exact is left to
+`streams.engine`.
 """
 
 import asyncio

@@ -9,6 +9,7 @@ slot. So a declaration may gain, lose and reorder features freely, and one whose
 seen until a backfill has rebuilt it.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from struct import Struct
@@ -51,6 +52,11 @@ def header(data: bytes) -> Header | None:
     return Header(*_HEADER.unpack_from(data)[1:])
 
 
+def newest_of(row: bytes | None) -> Micros:
+    """The time of a row's newest event; 0 where there is none."""
+    return 0 if row is None else int(_HEADER.unpack_from(row)[5])
+
+
 def is_meta_key(key: bytes) -> bool:
     """Whether a record of `user-features` or `item-features` is the engine's own (progress, dedup ring) and no row."""
     return key[:1] == b"\0"
@@ -78,8 +84,9 @@ class Part:
 class State:
     """The mutable state of one key.
 
-    `version` is the source offset of the last applied event, `event_time` rises by at least 1 us an update, `created`
-    is the latest arrival, `newest` the latest event time. `tiles` (items only) maps a tile's index to its own part.
+    `version` is the source offset of the last applied event, `created` the latest arrival, `newest` the latest event
+    time. `event_time` rises by at least 1 us an update; an item's is `newest`, as its events come in no order. `tiles`
+    (items only) maps a tile's index to its own part.
     """
 
     __slots__ = ("created", "event_time", "newest", "part", "tiles", "version")
@@ -167,14 +174,22 @@ class Profile:
         except (msgspec.DecodeError, ValueError, TypeError) as error:
             raise BadState(f"{self.name}.{feature.name}: its slot does not decode: {error}") from error
 
-    def update(self, state: State, event: Event) -> bool:
-        """Count one event in. False if it is late: then nothing changed."""
-        at = event.event_time
-        if at < state.newest - self._late:
-            return False
+    def late(self, at: Micros, newest: Micros) -> bool:
+        """Whether an event of that time is not to be applied to a state whose newest event has the other."""
+        return at < newest - self._late
+
+    def update(self, state: State, event: Event) -> None:
+        """Count one event in, which is not late."""
         (self._updates.get(event.type) or self._compile(event.type))(state.part, event)
-        self._stamp(state, at, event.arrival)
-        return True
+        self._stamp(state, event.event_time, event.arrival)
+
+    def advance(self, row: bytes | None, events: Iterable[Event], version: int) -> bytes:
+        """The row after these events, none of them late; `version` is the source offset of the last one."""
+        state = self.new() if row is None else self.decode(row)
+        for event in events:
+            self.update(state, event)
+        state.version = version
+        return self.encode(state)
 
     def _stamp(self, state: State, at: Micros, arrival: Micros) -> None:
         if at > state.newest:
@@ -203,14 +218,6 @@ class Profile:
 
     def _load(self, state: State, body: Any) -> None:
         state.part = self._unpack(body)
-
-    def thaw(self, state: State) -> State:
-        """The state with every slot unpacked. Raises `BadState` where one does not decode."""
-        for part in (state.part, *state.tiles.values()):
-            for i, data in enumerate(part.packed):
-                if data is not None:
-                    part.live[i] = self._slot(part, i)
-        return state
 
     def encode(self, state: State) -> bytes:
         """The row of a state; the same state gives the same bytes."""
@@ -267,28 +274,25 @@ class TiledProfile(Profile):
                     "use Count, Sum, Mean, Distinct, Recent or Since"
                 )
 
-    def update(self, state: State, event: Event) -> bool:
-        """Count one event into its tile. Lateness is judged by the user's profile, so nothing is late here."""
-        tile = event.event_time // TILE
-        part = state.tiles.get(tile)
+    def late(self, at: Micros, newest: Micros) -> bool:
+        """Never: lateness is judged by the user's profile."""
+        return False
+
+    def _stamp(self, state: State, at: Micros, arrival: Micros) -> None:
+        """Without the order of the events, which is none here."""
+        state.newest = state.event_time = max(at, state.newest)
+        state.created = max(arrival, state.created)
+
+    def update(self, state: State, event: Event) -> None:
+        """Count one event into its tile; tiles that no read can ask for apart any more are joined."""
+        self._stamp(state, event.event_time, event.arrival)
+        tile, last = event.event_time // TILE, state.newest // TILE - OPEN_TILES
+        if state.tiles:
+            self._close(state, last)
+        part = state.part if tile < last else state.tiles.get(tile)
         if part is None:
             part = state.tiles[tile] = Part(len(self.features))
         (self._updates.get(event.type) or self._compile(event.type))(part, event)
-        self._stamp(state, event.event_time, event.arrival)
-        return True
-
-    def merge(self, state: State, delta: State) -> None:
-        """Count all events of `delta` in, and take its parts over; tiles that no read can ask for apart are joined."""
-        self._stamp(state, delta.newest, delta.created)
-        last = state.newest // TILE - OPEN_TILES
-        for tile, part in delta.tiles.items():
-            if tile < last:
-                self._join(state.part, part)
-            elif tile in state.tiles:
-                self._join(state.tiles[tile], part)
-            else:
-                state.tiles[tile] = part
-        self._close(state, last)
 
     def _join(self, part: Part, other: Part) -> None:
         """Count all events of `other` in. A feature that only `other` has seen is taken over as its bytes."""

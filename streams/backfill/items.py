@@ -74,7 +74,7 @@ def clear(folder: Path) -> None:
 def fold(folder: Path, share: int, shares: int, closed_by: Micros, tell: Tell) -> int:
     """Write the rows of all tiles that were closed at `closed_by`, of one share of the items. How many they are."""
     current: str | None = None
-    state, delta, tile = item.new(), item.new(), -1
+    state, tile = item.new(), -1
     with (
         RowWriter(folder, item, f"item-{share}") as writer,
         duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": str(folder / f".sort-{share}")}) as database,
@@ -88,17 +88,16 @@ def fold(folder: Path, share: int, shares: int, closed_by: Micros, tell: Tell) -
             for item_id, end, event in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                 if item_id != current or end != tile:
                     if current is not None:
-                        _close(writer, current, state, delta, tile)
+                        _close(writer, current, state, tile)
                     state = state if item_id == current else item.new()
-                    current, tile, delta = item_id, end, item.new()
-                item.update(delta, decode(event, LATEST))
+                    current, tile = item_id, end
+                item.update(state, decode(event, LATEST))
             tell(len(batch))
         if current is not None:
-            _close(writer, current, state, delta, tile)
+            _close(writer, current, state, tile)
     return writer.rows
 
 
-def _close(writer: RowWriter, item_id: str, state: State, delta: State, tile: Micros) -> None:
+def _close(writer: RowWriter, item_id: str, state: State, tile: Micros) -> None:
     """A row has no version here: those of item rows are offsets in `item-deltas`, which a backfill does not see."""
-    item.merge(state, delta)
     writer.add(item_id, tile + CLOSING, state.created, item.encode(state), state.version)

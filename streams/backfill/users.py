@@ -4,7 +4,7 @@ Runs the worker's `UserFold` over one partition's files, in the order of their o
 worker made at that version, byte for byte.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from feature_repo.features import user
@@ -14,13 +14,11 @@ from streams.backfill.rows import BackfillError, RowWriter, Tell
 from streams.engine.fold import Gap, UserFold
 from streams.engine.records import Meta
 from streams.events import Event
-from streams.profiles import State
+from streams.profiles import header
 from streams.sinks import files
 from streams.sinks.files import ArchiveFile
 
 FOLD_AT_ONCE = 4_096
-REST_EVERY = 100_000
-"""After this many events the states that were touched are put back as rows: decoded ones take ten times the memory."""
 
 
 def fold(
@@ -36,26 +34,28 @@ def fold(
 
     The engine's counts of what was applied and what was not. Raises `BackfillError` for a gap inside a file.
     """
-    encode = user.encode
+    fold = UserFold.of(settings, partition)
     with RowWriter(folder, user, f"user-{partition}") as rows, Aside(items_folder, partition) as aside:
-
-        def applied(event: Event, state: State) -> None:
-            rows.add(event.user_id, state.event_time, state.created, encode(state), state.version)
-            aside.add(event)
-
-        fold = UserFold.of(settings, partition, applied)
-        rested = 0
         for some in _in_chunks(archived, end):
-            try:
-                fold.fold(some)
-            except Gap as error:
-                raise BackfillError(f"the archive has a gap inside a file: {error}") from error
+            for record in some:
+                applied = len(fold.applied)
+                try:
+                    fold.fold((record,))
+                except Gap as error:
+                    raise BackfillError(f"the archive has a gap inside a file: {error}") from error
+                if len(fold.applied) > applied:
+                    _write(rows, fold.applied[-1], fold.rows)
+                    aside.add(fold.applied[-1])
+            fold.snapshot()
             tell(len(some))
-            rested += len(some)
-            if rested >= REST_EVERY:
-                fold.snapshot()
-                rested = 0
     return fold.meta
+
+
+def _write(rows: RowWriter, event: Event, states: Mapping[bytes, bytes]) -> None:
+    row = states[event.user_id.encode()]
+    head = header(row)
+    assert head is not None
+    rows.add(event.user_id, head.event_time, head.created, row, head.version)
 
 
 def _in_chunks(archived: Sequence[ArchiveFile], end: int) -> Iterator[list[tuple[int, bytes | None, bytes | None]]]:

@@ -1,70 +1,72 @@
-"""The pure fold of one source partition: records in, states in memory, a snapshot of what changed out.
+"""The pure fold of one source partition: records in, rows in memory, a snapshot of what changed out.
 
 No Kafka and no asyncio here: the agents and the backfill run these same classes, and the law tests run them alone.
 `UserFold` folds `events`, `ItemFold` folds `item-deltas`. Where a snapshot is written is left to the agents.
 """
 
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import Self
 
 from feature_repo.features import item, user
 from freshet.settings import Settings
 from streams.aggregates import hash64
-from streams.engine.records import ROW_MAX, DeadLetter, Record, Row
+from streams.engine import deltas
+from streams.engine.records import Record, Row
 from streams.engine.ring import KEY as RING_KEY
 from streams.engine.ring import Ring
 from streams.engine.states import Fold, Gap
 from streams.events import BadEvent, Event, Micros, decode
-from streams.profiles import BadState, Profile, State, TiledProfile, is_meta_key
+from streams.profiles import Profile, TiledProfile, newest_of
 from streams.topics import EVENTS, ITEM_DELTAS, ITEM_FEATURES, USER_FEATURES, partition_of
 
-DELTA_TILES = 256
-"""A partial state of an item is cut at this many tiles, so that a replay of years does not make one record of them."""
 M64 = (1 << 64) - 1
 
 __all__ = ["Fold", "Gap", "ItemFold", "UserFold"]
 
 
-class UserFold(Fold[Profile]):
-    """`events` of one partition into user states and partial item states.
+@lru_cache(maxsize=1 << 17)
+def _partition_of(item_id: str, partitions: int) -> int:
+    return partition_of(item_id.encode(), partitions)
 
-    `on_applied(event, state)` is called after each applied event with the user's state at that version (the backfill
-    writes it down). `partitions`, where given, is the number of partitions of `events`: a new user whose key belongs
-    to another one is refused, as it would else have two states.
+
+class _Touched:
+    """The events that some records bring to one key, and the time of its newest event with them."""
+
+    __slots__ = ("events", "newest", "version")
+
+    def __init__(self, newest: Micros) -> None:
+        self.events: list[Event] = []
+        self.newest, self.version = newest, -1
+
+
+class UserFold(Fold[Profile]):
+    """`events` of one partition into user rows, and the events that were applied into deltas for the items.
+
+    `partitions` is the number of partitions of `events`: a new user whose key belongs to another one is refused, as it
+    would else have two states.
     """
 
     source, log = EVENTS, USER_FEATURES
 
-    def __init__(
-        self,
-        partition: int,
-        dedup_window: int,
-        tolerance_us: Micros,
-        *,
-        partitions: int | None = None,
-        on_applied: Callable[[Event, State], None] | None = None,
-    ) -> None:
+    def __init__(self, partition: int, dedup_window: int, tolerance_us: Micros, *, partitions: int) -> None:
         super().__init__(user, partition)
         self.ring = Ring(dedup_window)
-        self.tolerance_us, self.partitions, self.on_applied = tolerance_us, partitions, on_applied
-        self._deltas: dict[str, State] = {}
-        self._full_deltas: list[tuple[str, State]] = []
+        self.tolerance_us, self.partitions = tolerance_us, partitions
+        self.applied: list[Event] = []
+        """Since the last snapshot, in their order."""
 
     @classmethod
-    def of(cls, settings: Settings, partition: int, on_applied: Callable[[Event, State], None] | None = None) -> Self:
+    def of(cls, settings: Settings, partition: int) -> Self:
         """The fold that the worker runs for a partition; a backfill must run the same."""
-        return cls(
-            partition,
-            settings.dedup_window,
-            settings.future_tolerance_s * 1_000_000,
-            partitions=settings.partitions,
-            on_applied=on_applied,
-        )
+        tolerance_us = settings.future_tolerance_s * 1_000_000
+        return cls(partition, settings.dedup_window, tolerance_us, partitions=settings.partitions)
 
     def fold(self, records: Iterable[Record]) -> None:
         """Offsets must be contiguous: producers of `events` are idempotent and not transactional."""
-        meta, ring, seen, dirty, hot = self.meta, self.ring, self.ring.seen, self.dirty, self.hot
-        update, tolerance, applied_hook = self.profile.update, self.tolerance_us, self.on_applied
+        meta, ring, seen, tolerance, late = self.meta, self.ring, self.ring.seen, self.tolerance_us, self.profile.late
+        touched: dict[bytes, _Touched] = {}
         for record in records:
             offset, key, value = record
             if offset != meta.next_offset:
@@ -84,53 +86,42 @@ class UserFold(Fold[Profile]):
             if hashed in seen:
                 meta.duplicate += 1
                 continue
-            state = hot.get(key)
-            if state is None:
-                if key not in self.cold and self._misplaced(key):
+            mine = touched.get(key)
+            if mine is None:
+                row = self.rows.get(key)
+                if row is None and partition_of(key, self.partitions) != self.partition:
                     self._reject(
                         record, "the key belongs to another partition; producers must use the murmur2 partitioner"
                     )
                     continue
-                state = self._state(key)
-            if not update(state, event):
+                mine = touched[key] = _Touched(newest_of(row))
+            at = event.event_time
+            if late(at, mine.newest):
                 meta.late += 1
                 continue
+            if at > mine.newest:
+                mine.newest = at
             ring.add(hashed)
             meta.applied += 1
             meta.fingerprint = (meta.fingerprint + hashed) & M64
-            state.version = offset
-            dirty[key] = state
-            self._count_item(event, offset)
-            if applied_hook is not None:
-                applied_hook(event, state)
+            mine.events.append(event)
+            mine.version = offset
+            self.applied.append(event)
+        for key, mine in touched.items():
+            if mine.events:
+                self._advance(key, mine.events, mine.version)
 
-    def _misplaced(self, key: bytes) -> bool:
-        return self.partitions is not None and partition_of(key, self.partitions) != self.partition
-
-    def _count_item(self, event: Event, offset: int) -> None:
-        delta = self._deltas.get(event.item_id)
-        if delta is None:
-            delta = self._deltas[event.item_id] = item.new()
-        item.update(delta, event)
-        delta.version = offset
-        if len(delta.tiles) >= DELTA_TILES:
-            self._full_deltas.append((event.item_id, self._deltas.pop(event.item_id)))
-
-    def _take_deltas(self) -> list[tuple[bytes, bytes]]:
-        taken, self._deltas, self._full_deltas = [*self._full_deltas, *self._deltas.items()], {}, []
-        deltas = []
-        for item_id, delta in taken:
-            data = item.encode(delta)
-            if len(data) > ROW_MAX:
-                reason = (
-                    f"{len(data)} bytes of these events do not fit into a record; the item's state goes without them"
-                )
-                self.rejected.append(
-                    DeadLetter.of(ITEM_DELTAS, self.partition, delta.version, reason, item_id.encode(), None)
-                )
-            else:
-                deltas.append((item_id.encode(), data))
-        return deltas
+    def _take_deltas(self) -> list[tuple[int, bytes]]:
+        applied, self.applied = self.applied, []
+        targets: dict[int, list[Event]] = defaultdict(list)
+        for event in applied:
+            targets[_partition_of(event.item_id, self.partitions)].append(event)
+        records, passed = [], self.meta.passed
+        for target, events in targets.items():
+            first = passed.get(target, 0)
+            records += [(target, data) for data in deltas.encode(self.partition, first, events)]
+            passed[target] = first + len(events)
+        return records
 
     def _own_records(self) -> list[Row]:
         return list(self.ring.records())
@@ -145,9 +136,9 @@ class UserFold(Fold[Profile]):
 
 
 class ItemFold(Fold[TiledProfile]):
-    """`item-deltas` of one partition into item states. `meta.applied` counts the deltas; none is late or a duplicate.
+    """`item-deltas` of one partition into item rows. `meta.applied` counts events; none is late or a duplicate.
 
-    Transactions leave marks in a topic, so its offsets rise without being contiguous.
+    Transactions leave marks in a topic, so its offsets rise without being contiguous; the deltas' own numbers are.
     """
 
     source, log = ITEM_DELTAS, ITEM_FEATURES
@@ -156,26 +147,31 @@ class ItemFold(Fold[TiledProfile]):
         super().__init__(item, partition)
 
     def fold(self, records: Iterable[Record]) -> None:
-        """The record's offset becomes the version of the item's state."""
-        meta, profile, dirty = self.meta, self.profile, self.dirty
+        """The offset of a delta becomes the version of the rows that it changes."""
+        meta, here = self.meta, f"{self.source} partition {self.partition}"
+        touched: dict[bytes, _Touched] = {}
         for record in records:
-            offset, key, value = record
+            offset, _, value = record
             if offset < meta.next_offset:
-                raise Gap(
-                    f"{self.source} partition {self.partition}: offset {offset} came after {meta.next_offset - 1}"
-                )
+                raise Gap(f"{here}: offset {offset} came after {meta.next_offset - 1}")
             self.begin(offset)
             meta.next_offset = offset + 1
             try:
-                delta = profile.thaw(profile.decode(value or b""))
-            except BadState as error:
+                delta = deltas.decode(value or b"")
+            except deltas.BadDelta as error:
                 self._reject(record, str(error))
                 continue
-            if not key or is_meta_key(key):
-                self._reject(record, "the record has no item_id as its key")
-                continue
-            state = self._state(key)
-            profile.merge(state, delta)
-            state.version = offset
-            dirty[key] = state
-            meta.applied += 1
+            had = meta.passed.get(delta.source, 0)
+            if delta.first != had:
+                raise Gap(f"{here}: expected event {had} of {EVENTS} partition {delta.source}, got {delta.first}")
+            meta.passed[delta.source] = had + len(delta.events)
+            meta.applied += len(delta.events)
+            for event in delta.events:
+                key = event.item_id.encode()
+                mine = touched.get(key)
+                if mine is None:
+                    mine = touched[key] = _Touched(0)
+                mine.events.append(event)
+                mine.version = offset
+        for key, mine in touched.items():
+            self._advance(key, mine.events, mine.version)

@@ -60,7 +60,7 @@ class _Progress(Collector):
                 labels = [stage.source, str(partition)]
                 for outcome in OUTCOMES:
                     events.add_metric([*labels, outcome], getattr(fold.meta, outcome))
-                states.add_metric(labels, len(fold.cold))
+                states.add_metric(labels, len(fold.rows))
                 end = self._end_offset(stage.source, partition)
                 if end is not None:
                     lag.add_metric(labels, max(0, end - max(0, fold.meta.next_offset)))

@@ -6,7 +6,6 @@ partitions come and go is left to `streams.engine.stage`.
 
 import asyncio
 from collections import defaultdict
-from functools import lru_cache
 from time import perf_counter
 from typing import Any
 
@@ -19,17 +18,15 @@ from streams.engine.leave import leave
 from streams.engine.metrics import COMMIT_SECONDS, ROWS
 from streams.engine.records import Row, Snapshot, encode_json
 from streams.engine.transaction import Outputs, Transactions
-from streams.topics import DEAD_LETTERS, ITEM_DELTAS, partition_of
-
-_partition_of = lru_cache(maxsize=1 << 17)(partition_of)
+from streams.topics import DEAD_LETTERS, ITEM_DELTAS
 
 
 def outputs(settings: Settings, log: str, partition: int, snapshot: Snapshot) -> Outputs:
-    """Where each part of a snapshot goes. Rows stay in their source's partition, partial states go by their key."""
+    """Where each part of a snapshot goes. Rows stay in their source's partition."""
     out: dict[TopicPartition, list[Row]] = defaultdict(list)
     out[TopicPartition(settings.topic(log), partition)] = [*snapshot.rows, *snapshot.records]
-    for key, delta in snapshot.deltas:
-        out[TopicPartition(settings.topic(ITEM_DELTAS), _partition_of(key, settings.partitions))].append((key, delta))
+    for target, delta in snapshot.deltas:
+        out[TopicPartition(settings.topic(ITEM_DELTAS), target)].append((None, delta))
     for letter in snapshot.rejected:
         out[TopicPartition(settings.topic(DEAD_LETTERS), partition)].append((letter.key, encode_json(letter)))
     return out

@@ -25,7 +25,8 @@ class Meta(msgspec.Struct):
 
     `next_offset` is the first offset that is not folded yet (-1: nothing was ever read), `start_offset` the first that
     was. For `events`: applied + late + duplicate + rejected = next_offset - start_offset. `fingerprint` is the sum of
-    the applied ids' 64-bit hashes, modulo 2**64.
+    the applied ids' 64-bit hashes, modulo 2**64. `passed` says how many applied events went to (in `user-features`) or
+    came from (in `item-features`) each partition of the other stage.
     """
 
     start_offset: int = -1
@@ -35,6 +36,7 @@ class Meta(msgspec.Struct):
     duplicate: int = 0
     rejected: int = 0
     fingerprint: int = 0
+    passed: dict[int, int] = {}
 
 
 class DeadLetter(msgspec.Struct):
@@ -61,10 +63,13 @@ decode_meta = msgspec.json.Decoder(Meta).decode
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that changed since the last one. `rows` are states, `records` the engine's own (meta, ring)."""
+    """All that changed since the last one.
+
+    `rows` are states, `records` the engine's own (meta, ring), `deltas` go to a partition of the next stage each.
+    """
 
     rows: list[tuple[bytes, bytes]]
     records: list[Row]
-    deltas: list[tuple[bytes, bytes]]
+    deltas: list[tuple[int, bytes]]
     rejected: list[DeadLetter]
     next_offset: int

@@ -1,24 +1,25 @@
-"""The states of one source partition in memory: hot and cold ones, what has changed, how they are restored.
+"""The states of one source partition in memory, as rows by key: what has changed, and how they are restored.
 
 What a record does to a state is left to the subclasses in `streams.engine.fold`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
 from streams.engine.records import META_KEY, ROW_MAX, DeadLetter, Meta, Record, Row, Snapshot, decode_meta, encode_json
-from streams.profiles import Profile, State, is_meta_key
+from streams.events import Event
+from streams.profiles import Profile, is_meta_key
 
 P = TypeVar("P", bound=Profile)
 
 
 class Gap(RuntimeError):
-    """Records are missing between the offset that the state expects and the one that came."""
+    """Records are missing between what the state expects and what came."""
 
 
 class Fold(ABC, Generic[P]):
-    """States by key: `hot` ones decoded (touched since the last snapshot), all others `cold`, as their rows."""
+    """`rows`: the state of every key; `changed`: the keys whose row the next snapshot takes."""
 
     source: str
     """Logical name of the topic that is folded."""
@@ -28,9 +29,8 @@ class Fold(ABC, Generic[P]):
     def __init__(self, profile: P, partition: int) -> None:
         self.profile, self.partition = profile, partition
         self.meta = Meta()
-        self.cold: dict[bytes, bytes] = {}
-        self.hot: dict[bytes, State] = {}
-        self.dirty: dict[bytes, State] = {}
+        self.rows: dict[bytes, bytes] = {}
+        self.changed: dict[bytes, None] = {}
         self.rejected: list[DeadLetter] = []
 
     @abstractmethod
@@ -44,9 +44,9 @@ class Fold(ABC, Generic[P]):
         elif is_meta_key(key):
             self._load_record(key, value)
         elif value is None:
-            self.cold.pop(key, None)
+            self.rows.pop(key, None)
         else:
-            self.cold[key] = value
+            self.rows[key] = value
 
     def _load_record(self, key: bytes, value: bytes | None) -> None:
         """One of the stage's own records."""
@@ -60,45 +60,29 @@ class Fold(ABC, Generic[P]):
             self.meta.start_offset = self.meta.next_offset = offset
 
     def snapshot(self) -> Snapshot:
-        """What changed, as a consistent cut at `meta.next_offset`. Synchronous; the rows become the cold states."""
-        dirty, self.dirty = self.dirty, {}
-        cold, encode = self.cold, self.profile.encode
-        rows: list[tuple[bytes, bytes]] = []
-        refused: list[bytes] = []
-        for key, state in dirty.items():
-            row = encode(state)
-            if len(row) > ROW_MAX:
-                refused.append(key)
-                self._refuse(key, state, len(row))
-            else:
-                cold[key] = row
-                rows.append((key, row))
-        for key in refused:
-            del dirty[key]
-        self.hot = dirty
+        """What changed, as a consistent cut at `meta.next_offset`. Synchronous."""
+        rows = [(key, self.rows[key]) for key in self.changed]
+        self.changed = {}
         deltas = self._take_deltas()
         records = [*self._own_records(), (META_KEY, encode_json(self.meta))]
         rejected, self.rejected = self.rejected, []
         return Snapshot(rows, records, deltas, rejected, self.meta.next_offset)
 
-    def _refuse(self, key: bytes, state: State, size: int) -> None:
-        """A state that no batch can carry goes back to its last row: stopping would stop every key of the partition."""
-        reason = f"a state of {size} bytes does not fit into a record; it stays at its last row, without these events"
-        self.rejected.append(DeadLetter.of(self.log, self.partition, state.version, reason, key, None))
-
-    def _take_deltas(self) -> list[tuple[bytes, bytes]]:
+    def _take_deltas(self) -> list[tuple[int, bytes]]:
         return []
 
     def _own_records(self) -> list[Row]:
         return []
 
-    def _state(self, key: bytes) -> State:
-        """The decoded state of a key, made hot."""
-        state = self.hot.get(key)
-        if state is None:
-            row = self.cold.get(key)
-            state = self.hot[key] = self.profile.new() if row is None else self.profile.decode(row)
-        return state
+    def _advance(self, key: bytes, events: Sequence[Event], version: int) -> None:
+        """Fold a key's events. A state that no batch can carry stays as it was: stopping would stop every key."""
+        row = self.profile.advance(self.rows.get(key), events, version)
+        if len(row) > ROW_MAX:
+            reason = f"a state of {len(row)} bytes does not fit into a record; it stays as it was, without these events"
+            self.rejected.append(DeadLetter.of(self.log, self.partition, version, reason, key, None))
+            return
+        self.rows[key] = row
+        self.changed[key] = None
 
     def _reject(self, record: Record, reason: str) -> None:
         offset, key, value = record

@@ -49,10 +49,9 @@ def item_matrix(extra: tuple[str, ...] = ()) -> ItemMatrix:
     for n in range(ITEMS):
         name = f"i{n}"
         table.describe(name, (CATEGORIES[n % 3],))
-        state, delta = item_profile.new(), item_profile.new()
+        state = item_profile.new()
         for k in range(n):
-            item_profile.update(delta, event(k, f"u{k}", name, "click", NOW - 3 * HOUR - k * 60_000_000))
-        item_profile.merge(state, delta)
+            item_profile.update(state, event(k, f"u{k}", name, "click", NOW - 3 * HOUR - k * 60_000_000))
         table.put(name, item_profile.encode(state))
     for name in extra:
         table.describe(name, (CATEGORIES[0],))

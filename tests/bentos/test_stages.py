@@ -92,11 +92,9 @@ def test_item_values_at_a_tile_are_those_of_the_profile() -> None:
     for step in range(400):
         tile = NOW // TILE * TILE + step * 7 * TILE
         for name in rng.choice(list(states), rng.integers(0, 3), replace=False):
-            delta = item_profile.new()
             kind = str(rng.choice(["view", "click", "impression", "rate"]))
             at = tile - int(rng.integers(1, HOUR))
-            item_profile.update(delta, event(step, f"u{rng.integers(9)}", name, kind, at, 4.0))
-            item_profile.merge(states[name], delta)
+            item_profile.update(states[name], event(step, f"u{rng.integers(9)}", name, kind, at, 4.0))
             table.put(name, item_profile.encode(states[name]))
         if step % 5 == 0:
             matrix = table.at(tile)

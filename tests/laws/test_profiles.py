@@ -16,19 +16,19 @@ from tests.laws.streams_of_events import START, events
 def fold(profile: Profile, some: list[Event]) -> State:
     state = profile.new()
     for n, event in enumerate(some):
-        if profile.update(state, event):
+        if not profile.late(event.event_time, state.newest):
+            profile.update(state, event)
             state.version = n
     return state
 
 
 def merged(some: list[Event], cuts: list[int]) -> State:
-    """An item's state from the partial states of commits that end at `cuts`."""
-    state, first = item.new(), 0
+    """An item's state from the deltas of commits that end at `cuts`."""
+    row, first = item.encode(item.new()), 0
     for cut in [*sorted(cuts), len(some)]:
         if cut > first:
-            item.merge(state, item.decode(item.encode(fold(item, some[first:cut]))))
-            first = cut
-    return state
+            row, first = item.advance(row, some[first:cut], cut - 1), cut
+    return item.decode(row)
 
 
 @given(some=events(), cuts=st.lists(st.integers(0, 40), max_size=5))
@@ -36,7 +36,8 @@ def test_a_row_never_depends_on_where_commits_cut_the_stream(some: list[Event], 
     state, first = user.new(), 0
     for cut in [*sorted(cuts), len(some)]:
         for n in range(first, min(cut, len(some))):
-            if user.update(state, some[n]):
+            if not user.late(some[n].event_time, state.newest):
+                user.update(state, some[n])
                 state.version = n
         first = max(first, cut)
         state = user.decode(user.encode(state))
@@ -58,9 +59,10 @@ def declared(profile: Profile, some: list[Event]) -> list[bytes]:
 @given(some=events())
 def test_the_compiled_update_does_what_the_aggregates_say(some: list[Event]) -> None:
     state = user.new()
-    applied = [event for event in some if user.update(state, event)]
+    for event in some:
+        user.update(state, event)
     user.encode(state)
-    assert [data or b"" for data in state.part.packed] == declared(user, applied)
+    assert [data or b"" for data in state.part.packed] == declared(user, some)
     state = item.new()
     for event in some:
         item.update(state, event)
@@ -92,21 +94,17 @@ def test_an_item_read_at_a_tiles_end_holds_only_events_before_it(some: list[Even
 def test_event_times_of_rows_rise_and_created_never_falls(some: list[Event]) -> None:
     state, last = user.new(), (0, 0)
     for event in some:
-        if user.update(state, event):
-            assert state.event_time > last[0]
-            assert state.event_time >= event.event_time
-            assert state.created >= max(last[1], event.arrival)
-            last = state.event_time, state.created
+        user.update(state, event)
+        assert state.event_time > last[0]
+        assert state.event_time >= event.event_time
+        assert state.created >= max(last[1], event.arrival)
+        last = state.event_time, state.created
 
 
-@given(some=events())
-def test_a_late_event_changes_nothing(some: list[Event]) -> None:
-    state = fold(user, some)
-    before = user.encode(state)
-    late = Event("late", "u", "i", "view", state.newest - 30 * DAY - 1, state.newest)
-    if some:
-        assert not user.update(state, late)
-        assert user.encode(state) == before
+def test_an_event_is_late_when_it_is_older_than_the_newest_by_more_than_the_declaration_allows() -> None:
+    assert user.late(START - 30 * DAY - 1, START)
+    assert not user.late(START - 30 * DAY, START)
+    assert not item.late(0, START), "lateness is judged by the user's profile"
 
 
 def test_the_header_is_readable_without_the_slots() -> None:

@@ -79,10 +79,10 @@ def fold(settings: Settings, records: dict[int, list[Record]]) -> Folded:
             snapshot = users.snapshot()
             made.user_rows += snapshot.rows
             deltas += snapshot.deltas
-    items = ItemFold(0)
-    for offset, (key, value) in enumerate(deltas):
-        items.fold([(offset, key, value)])
-        made.item_rows += items.snapshot().rows
+    items = {p: ItemFold(p) for p in range(settings.partitions)}
+    for offset, (target, value) in enumerate(deltas):
+        items[target].fold([(offset, None, value)])
+        made.item_rows += items[target].snapshot().rows
     return made
 
 

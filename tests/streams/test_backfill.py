@@ -53,11 +53,11 @@ def test_a_user_row_for_each_applied_event_equals_the_workers_at_that_version(se
         assert found[key.decode(), head.version] == (data, head.event_time, head.created)
 
 
-def test_a_rest_between_chunks_changes_no_byte(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_of_its_chunks_changes_no_byte(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     archive(settings, partitioned(settings, history(800)))
     backfill(settings, archived_only=True)
     before = sorted(rows(settings, user))
-    monkeypatch.setattr("streams.backfill.users.REST_EVERY", 50)
+    monkeypatch.setattr("streams.backfill.users.FOLD_AT_ONCE", 50)
     monkeypatch.setattr("streams.backfill.users.FOLD_AT_ONCE", 20)
     monkeypatch.setattr("streams.backfill.rows.GROUP_ROWS", 64)
     monkeypatch.setattr("streams.backfill.rows.FILE_ROWS", 200)

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from feature_repo.features import item
 from freshet.prove.workload import POISON, Shape, records
-from streams.engine.fold import DELTA_TILES, Gap, ItemFold, UserFold
+from streams.engine import deltas, states
+from streams.engine.fold import Gap, ItemFold, UserFold
 from streams.engine.records import ROW_MAX, DeadLetter, Meta, Record, Row, Snapshot, decode_meta, encode_json
 from streams.engine.ring import BLOCK, BadRing, Ring
 from streams.events import Event, encode
-from streams.profiles import State, header
+from streams.profiles import header
 from streams.topics import partition_of
 
 START = 1_780_000_000_000_000
@@ -40,7 +41,7 @@ def view(event_id: str, at: int = START, user_id: str = "u", item_id: str = "i",
 
 
 def fold(window: int = 4096) -> UserFold:
-    return UserFold(0, window, 60_000_000)
+    return UserFold(0, window, 60_000_000, partitions=1)
 
 
 class Log:
@@ -48,7 +49,7 @@ class Log:
 
     def __init__(self) -> None:
         self.rows: dict[bytes, bytes] = {}
-        self.deltas: list[tuple[bytes, bytes]] = []
+        self.deltas: list[bytes] = []
         self.letters: list[DeadLetter] = []
 
     def write(self, snapshot: Snapshot) -> None:
@@ -59,7 +60,7 @@ class Log:
                 self.rows.pop(key, None)
             else:
                 self.rows[key] = value
-        self.deltas += snapshot.deltas
+        self.deltas += [data for _, data in snapshot.deltas]
         self.letters += snapshot.rejected
 
     def restore(self, into: UserFold) -> UserFold:
@@ -75,14 +76,14 @@ def cuts(records: list[Record], at: set[int]) -> Iterator[list[Record]]:
         yield records[start:end]
 
 
-def items_of(deltas: list[tuple[bytes, bytes]]) -> dict[bytes, tuple[object, ...]]:
-    """Item states after all deltas, without what depends on the cut by definition: the version and the row's time."""
+def items_of(handed: list[bytes]) -> dict[bytes, tuple[object, ...]]:
+    """Item states after all deltas, without their versions, which are the deltas' offsets and so follow the cuts."""
     merged = ItemFold(0)
-    merged.fold([(3 * i, key, value) for i, (key, value) in enumerate(deltas)])
+    merged.fold([(3 * i, None, value) for i, value in enumerate(handed)])
     states = {}
     for key, row in merged.snapshot().rows:
         state = item.decode(row)
-        state.version = state.event_time = 0
+        state.version = 0
         states[key] = (item.encode(state), state.newest)
     return states
 
@@ -177,56 +178,68 @@ def test_a_gap_stops_the_fold() -> None:
     fresh.begin(3)
     with pytest.raises(Gap, match="expected 3, got 4"):
         fresh.fold([(4, b"u", view("a"))])
+
+
+def test_the_second_stage_notices_what_it_never_got_and_what_it_got_before() -> None:
+    log, source = Log(), fold()
+    for n in range(4):
+        source.fold([(n, b"u", view(str(n)))])
+        log.write(source.snapshot())
     items = ItemFold(0)
-    items.fold([(9, b"i", item.encode(item.new()))])
+    items.fold([(9, None, log.deltas[0])])
     with pytest.raises(Gap, match="offset 9 came after 9"):
-        items.fold([(9, b"i", item.encode(item.new()))])
+        items.fold([(9, None, log.deltas[1])])
+    with pytest.raises(Gap, match="item-deltas partition 0: expected event 1 of events partition 0, got 2"):
+        items.fold([(10, None, log.deltas[2])])
+    with pytest.raises(Gap, match="expected event 1 of events partition 0, got 0"):
+        items.fold([(11, None, log.deltas[0])])
+    restored, saved = ItemFold(0), items.snapshot()
+    for key, row in [*saved.rows, *saved.records]:
+        assert key is not None
+        restored.load(key, row)
+    restored.fold([(12, None, log.deltas[1])])
+    assert restored.meta.applied == 2
 
 
 def test_the_version_of_a_state_is_the_offset_of_its_last_applied_event() -> None:
-    seen: list[tuple[str, int]] = []
-
-    def note(event: Event, state: State) -> None:
-        seen.append((event.event_id, state.version))
-
-    folded = UserFold(0, 4096, 60_000_000, on_applied=note)
+    folded = fold()
     folded.fold([(7, b"u", view("a")), (8, b"u", view("a")), (9, b"u", view("b")), (10, b"u", b"poison")])
     head = header(folded.snapshot().rows[0][1])
     assert head is not None
     assert head.version == 9
-    assert seen == [("a", 7), ("b", 9)]
+    assert [event.event_id for event in folded.applied] == []
 
 
-def test_a_state_that_no_record_can_carry_stays_at_its_last_row_and_is_reported() -> None:
+def test_a_state_that_no_record_can_carry_stays_as_it_was_and_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     folded = fold()
-    folded.fold([(0, b"u", view("a")), (1, b"v", view("b", user_id="v"))])
+    folded.fold([(0, b"u", view("a", type="click")), (1, b"v", view("b", user_id="v"))])
     before = dict(folded.snapshot().rows)
-    folded.fold([(2, b"u", view("c")), (3, b"v", view("d", user_id="v"))])
-    folded.hot[b"u"].part.live[-1] = [0] * (ROW_MAX // 8 + 1)
-    folded.hot[b"u"].part.packed[-1] = None
+    monkeypatch.setattr(states, "ROW_MAX", len(before[b"u"]) + 20)
+    folded.fold([(2, b"u", view("c", type="click", item_id="i" * 99)), (3, b"v", view("d", user_id="v"))])
     snapshot = folded.snapshot()
     assert [key for key, _ in snapshot.rows] == [b"v"]
     assert [(letter.topic, letter.key, letter.offset) for letter in snapshot.rejected] == [("user-features", b"u", 2)]
-    assert folded.cold[b"u"] == before[b"u"]
-    folded.fold([(4, b"u", view("e"))])
-    assert dict(folded.snapshot().rows).keys() == {b"u"}, "the key works again from its last row"
+    assert folded.rows[b"u"] == before[b"u"]
+    folded.fold([(4, b"u", view("e", type="click"))])
+    assert dict(folded.snapshot().rows).keys() == {b"u"}, "the key works again from what it was"
 
 
-def test_an_item_of_many_tiles_becomes_several_deltas() -> None:
-    folded = fold()
-    count = 2 * DELTA_TILES + 10
-    folded.fold([(i, b"u", view(str(i), START + i * 300_000_000)) for i in range(count)])
-    deltas = folded.snapshot().deltas
-    assert len(deltas) == 3
+def test_events_that_do_not_fit_into_one_record_become_several_deltas() -> None:
+    events = [Event(str(n), "u" * 200, "i" * 250, "view", START, START, None, ("c" * 64,) * 32) for n in range(1_000)]
+    records = deltas.encode(3, 70, events)
+    assert len(records) > 2
+    assert max(map(len, records)) <= ROW_MAX
     items = ItemFold(0)
-    items.fold([(i, key, value) for i, (key, value) in enumerate(deltas)])
+    items.meta.passed[3] = 70
+    items.fold([(n, None, data) for n, data in enumerate(records)])
     ((_, row),) = items.snapshot().rows
-    assert item.live_values(row, START + count * 300_000_000)["views_7d"] == count
+    assert item.live_values(row, START)["views_7d"] == 1_000
+    assert items.meta.passed == {3: 1_070}
 
 
 def test_a_damaged_delta_becomes_a_dead_letter() -> None:
     items = ItemFold(2)
-    items.fold([(0, b"i", b"nonsense"), (4, b"", item.encode(item.new()))])
+    items.fold([(0, b"i", b"nonsense"), (4, None, None)])
     assert [(letter.topic, letter.partition, letter.offset) for letter in items.snapshot().rejected] == [
         ("item-deltas", 2, 0),
         ("item-deltas", 2, 4),
