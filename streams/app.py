@@ -4,12 +4,14 @@ Faust gives the process, the consumer group and the agents' loop. What the agent
 """
 
 import gc
+import logging
 import sys
 
 import faust
 import mode.loop
 from faust.types import TP
 
+from feature_repo.features import user
 from freshet.settings import Settings, SettingsError, get_settings
 from streams.agents import attach
 from streams.engine.metrics import serve_metrics
@@ -24,6 +26,8 @@ FETCH_BYTES = 1 << 20
 BUFFERED_BATCHES = 4
 """Batches that wait for an agent, so at most 4 MiB a topic: Faust stops fetching when the agent is slower."""
 
+log = logging.getLogger(__name__)
+
 
 class Worker(faust.App):
     """Faust's app, which makes sure of its topics before its consumer starts."""
@@ -33,6 +37,7 @@ class Worker(faust.App):
 
     async def on_first_start(self) -> None:
         await super().on_first_start()
+        log.info("the fold is %s", "compiled" if user.compiled else "in Python, eight times slower: see the README")
         try:
             await create_topics(self.settings)
             serve_metrics(self.settings, self.stages, self._end_offset)

@@ -1,48 +1,36 @@
-"""The update of a profile for one type of event, compiled: straight Python made from the declaration.
+"""The compiled `Profile.advance`, where it was built and knows every aggregate of the declaration."""
 
-What it does is said by `Aggregate.update`, feature by feature; a law test holds the two against each other. It is
-three times as fast: no loop over features and series, no call for the commonest case, each tile index reckoned once.
-"""
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import re
-from collections.abc import Callable, Sequence
-from typing import Any
+from streams.aggregates import TILE, Aggregate, Count, Decayed, Distinct, Mean, Recent, Since, Sum
+from streams.aggregates.windows import Windowed
 
-from streams.aggregates import EVER, Aggregate
-from streams.aggregates.windows import add
-from streams.events import Event
+if TYPE_CHECKING:
+    from streams.kernel import Feature, Reached
 
-_TILE = re.compile(r"tile_(\d+)")
+try:
+    from streams.kernel import Kernel
+except ImportError:  # no C compiler where Freshet was installed
+    Kernel = None  # type: ignore[assignment,misc]
 
-Update = Callable[[Any, Event], None]
-"""(part, event): count the event into the features that it reaches."""
-
-
-def compiled(
-    reached: Sequence[tuple[int, Aggregate, float | None]], slot_of: Callable[[Any, int], Any], name: str
-) -> Update:
-    """The update of those features (index, feature, least value) of a part. `slot_of` gives a slot that is not live."""
-    scope: dict[str, Any] = {"add": add, "slot_of": slot_of}
-    body: list[str] = []
-    for i, feature, least in reached:
-        scope[f"update_{i}"] = feature.update
-        lines = [
-            f"slot = live[{i}]",
-            f"if slot is None: slot = live[{i}] = slot_of(part, {i})",
-            *(feature.source("slot") or [f"update_{i}(slot, event)"]),
-            f"packed[{i}] = None",
-        ]
-        if least is not None:
-            lines = [f"if value is not None and value >= {float(least)!r}:", *indented(lines)]
-        body += lines
-    sizes = sorted({int(size) for line in body for size in _TILE.findall(line)})
-    tiles = [f"tile_{size} = {0 if size == EVER else f'at // {size}'}" for size in sizes]
-    head = "live, packed, at, value = part.live, part.packed, event.event_time, event.value"
-    source = "\n".join(["def update(part, event):", *indented([head, *tiles, *body])])
-    exec(compile(source, f"<update of {name}>", "exec"), scope)
-    made: Update = scope["update"]
-    return made
+KINDS = (Count, Sum, Mean, Distinct, Recent, Decayed, Since)
 
 
-def indented(lines: Sequence[str]) -> list[str]:
-    return [" " + line for line in lines]
+def kernel_of(
+    profile: int, features: Sequence[Aggregate], reached: "Reached", open_tiles: int | None
+) -> "Kernel | None":
+    """The kernel of the profile with that mark; `open_tiles` is None where it has no tiles."""
+    if Kernel is None or any(type(feature) not in KINDS for feature in features):
+        return None
+    specs = [_feature(feature) for feature in features]
+    return Kernel(profile, specs, reached, TILE if open_tiles is not None else 0, open_tiles or 0)
+
+
+def _feature(a: Aggregate) -> "Feature":
+    """(signature, class, [(tile size, tiles kept)], field, bound, half-life, keeps the first)."""
+    sizes = list(a.sizes) if isinstance(a, Windowed) else []
+    field = a.by if isinstance(a, Distinct | Recent | Decayed) else ""
+    most = a.k if isinstance(a, Distinct) else a.n if isinstance(a, Recent) else a.keys if isinstance(a, Decayed) else 0
+    half_life = a.half_life_us if isinstance(a, Decayed) else 0
+    return a.signature, type(a).__name__, sizes, field, most, half_life, isinstance(a, Since) and a.first

@@ -9,26 +9,28 @@ slot. So a declaration may gain, lose and reorder features freely, and one whose
 seen until a backfill has rebuilt it.
 """
 
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from struct import Struct
-from typing import Any, NamedTuple
-
-import msgspec
+from struct import error as StructError
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from streams.aggregates import EVER, TILE, Aggregate, BadDeclaration, Column, Slot, span_of
-from streams.compiled import Update, compiled
+from streams.compiled import kernel_of
 from streams.events import Event, Micros
+
+if TYPE_CHECKING:
+    from streams.kernel import Kernel
 
 CLOSING: Micros = 10_000_000
 """A tile counts as closed this long after its end, when its events have been folded."""
 OPEN_TILES = 3
 """Tiles of an item kept apart behind its newest one, so that a state can still be read as of any of their ends."""
 
-_MAGIC = b"fs\x01"
-_HEADER = Struct("<3sBqqqq")
-_encode, _decode = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder().decode
+_MAGIC = b"fs\x02"
+_HEADER, _U16, _I32 = Struct("<3sBqqqq"), Struct("<H"), Struct("<i")
 
 
 class BadState(ValueError):
@@ -113,7 +115,6 @@ class Profile:
     _names: tuple[tuple[str, ...], ...] = field(init=False, repr=False, compare=False)
     _signatures: tuple[int, ...] = field(init=False, repr=False, compare=False)
     _by_signature: dict[int, int] = field(init=False, repr=False, compare=False)
-    _updates: dict[str, Update] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "features", tuple(self.features))
@@ -128,12 +129,17 @@ class Profile:
         object.__setattr__(self, "_by_signature", {s: i for i, s in enumerate(self._signatures)})
         if len(self._by_signature) < len(self.features):
             raise BadDeclaration(f"{self.name}: two features have one signature; rename one")
-        object.__setattr__(self, "_updates", {})
+        object.__setattr__(self, "_reaches", {})
         object.__setattr__(self, "_late", span_of(self.lateness))
-        object.__setattr__(self, "_id", blake2b(self.name.encode(), digest_size=1).digest()[0])
+        object.__setattr__(self, "id", blake2b(self.name.encode(), digest_size=1).digest()[0])
+        object.__setattr__(self, "_kernel", kernel_of(self.id, self.features, self.reached, self._open_tiles))
 
+    id: int = field(init=False, repr=False, compare=False)
+    """Marks the profile's rows."""
+    _reaches: dict[str, list[tuple[int, Aggregate, float | None]]] = field(init=False, repr=False, compare=False)
     _late: Micros = field(init=False, repr=False, compare=False)
-    _id: int = field(init=False, repr=False, compare=False)
+    _kernel: "Kernel | None" = field(init=False, repr=False, compare=False)
+    _open_tiles: ClassVar[int | None] = None
 
     @property
     def fingerprint(self) -> str:
@@ -145,21 +151,25 @@ class Profile:
         """The state of a key that was never seen."""
         return State(Part(len(self.features)))
 
+    @property
+    def compiled(self) -> bool:
+        """Whether `advance` runs as machine code."""
+        return self._kernel is not None
+
     def reached(self, kind: str) -> list[tuple[int, Aggregate, float | None]]:
         """Which features an event of this type reaches, with the least value each needs."""
+        known = self._reaches.get(kind)
+        if known is not None:
+            return known
         found: list[tuple[int, Aggregate, float | None]] = []
         for i, feature in enumerate(self.features):
             selector = feature.selector()
             bounds = [None] if selector is None else [least for name, least in selector.terms if name == kind]
             if bounds:
                 found.append((i, feature, None if None in bounds else min(b for b in bounds if b is not None)))
+        if len(self._reaches) < 1_024:  # custom types are the clients' choice: do not grow with them for ever
+            self._reaches[kind] = found
         return found
-
-    def _compile(self, kind: str) -> Update:
-        update = compiled(self.reached(kind), self._slot, f"{self.name} by {kind}")
-        if len(self._updates) < 1_024:  # custom types are the clients' choice: do not grow with them for ever
-            self._updates[kind] = update
-        return update
 
     def _slot(self, part: Part, i: int) -> Slot:
         """The slot of a feature; one of its own where the part has it as bytes or not at all."""
@@ -171,7 +181,7 @@ class Profile:
             return feature.new()
         try:
             return feature.unpack(data)
-        except (msgspec.DecodeError, ValueError, TypeError) as error:
+        except (ValueError, StructError) as error:
             raise BadState(f"{self.name}.{feature.name}: its slot does not decode: {error}") from error
 
     def late(self, at: Micros, newest: Micros) -> bool:
@@ -180,11 +190,31 @@ class Profile:
 
     def update(self, state: State, event: Event) -> None:
         """Count one event in, which is not late."""
-        (self._updates.get(event.type) or self._compile(event.type))(state.part, event)
+        self._count_in(state.part, event)
         self._stamp(state, event.event_time, event.arrival)
 
+    def _count_in(self, part: Part, event: Event) -> None:
+        value = event.value
+        for i, feature, least in self.reached(event.type):
+            if least is None or (value is not None and value >= least):
+                slot = part.live[i] = self._slot(part, i)
+                feature.update(slot, event)
+                part.packed[i] = None
+
     def advance(self, row: bytes | None, events: Iterable[Event], version: int) -> bytes:
-        """The row after these events, none of them late; `version` is the source offset of the last one."""
+        """The row after these events, none of them late; `version` is the source offset of the last one.
+
+        Raises `BadState`.
+        """
+        if self._kernel is None:
+            return self.advance_plainly(row, events, version)
+        try:
+            return self._kernel.advance(row, events, version)
+        except ValueError as error:
+            raise BadState(f"a state of profile {self.name!r} does not decode: {error}") from error
+
+    def advance_plainly(self, row: bytes | None, events: Iterable[Event], version: int) -> bytes:
+        """What `advance` does, in Python: the definition, and the way where nothing was compiled."""
         state = self.new() if row is None else self.decode(row)
         for event in events:
             self.update(state, event)
@@ -198,31 +228,43 @@ class Profile:
         if arrival > state.created:
             state.created = arrival
 
-    def _pack(self, part: Part) -> dict[int, bytes]:
+    def _pack(self, part: Part) -> bytes:
+        """How many slots (u16), for each its signature and size (u32 each), then their bytes."""
         live, packed = part.live, part.packed
         for i, slot in enumerate(live):
             if slot is not None and packed[i] is None:
                 packed[i] = self.features[i].pack(slot)
-        return {signature: data for signature, data in zip(self._signatures, packed, strict=True) if data}
+        held = [(signature, data) for signature, data in zip(self._signatures, packed, strict=True) if data]
+        directory = array("I", [number for signature, data in held for number in (signature, len(data))])
+        return b"".join((_U16.pack(len(held)), directory.tobytes(), *(data for _, data in held)))
 
-    def _unpack(self, packed: dict[int, bytes]) -> Part:
+    def _unpack(self, data: bytes, at: int) -> tuple[Part, int]:
+        """The part that begins at `at`, and where it ends. Raises `ValueError`."""
         part = Part(len(self.features))
-        for signature, data in packed.items():
+        (n,) = _U16.unpack_from(data, at)
+        at += _U16.size + 8 * n
+        directory = array("I", data[at - 8 * n : at])
+        for signature, size in zip(directory[::2], directory[1::2], strict=True):
             i = self._by_signature.get(signature)
             if i is not None:
-                part.packed[i] = data
-        return part
+                part.packed[i] = data[at : at + size]
+            at += size
+        if len(directory) != 2 * n or at > len(data):
+            raise ValueError(f"its slots end at {at} of {len(data)} bytes")
+        return part, at
 
-    def _body(self, state: State) -> Any:
+    def _body(self, state: State) -> bytes:
         return self._pack(state.part)
 
-    def _load(self, state: State, body: Any) -> None:
-        state.part = self._unpack(body)
+    def _load(self, state: State, data: bytes) -> int:
+        """Take the slots over; where they end."""
+        state.part, end = self._unpack(data, _HEADER.size)
+        return end
 
     def encode(self, state: State) -> bytes:
         """The row of a state; the same state gives the same bytes."""
-        head = _HEADER.pack(_MAGIC, self._id, state.version, state.event_time, state.created, state.newest)
-        return head + _encode(self._body(state))
+        head = _HEADER.pack(_MAGIC, self.id, state.version, state.event_time, state.created, state.newest)
+        return head + self._body(state)
 
     def decode(self, data: bytes) -> State:
         """The inverse of `encode`, under this or an older declaration. Raises `BadState`.
@@ -230,14 +272,16 @@ class Profile:
         Slots stay packed: bytes inside one that do not decode are found when it is read or reached.
         """
         head = header(data)
-        if head is None or head.profile != self._id:
+        if head is None or head.profile != self.id:
             raise BadState(f"these {len(data)} bytes are no state of profile {self.name!r}")
         state = self.new()
         state.version, state.event_time, state.created, state.newest = head[1:]
         try:
-            self._load(state, _decode(data[_HEADER.size :]))
-        except (msgspec.DecodeError, ValueError, TypeError, AttributeError) as error:
+            end = self._load(state, data)
+        except (ValueError, StructError) as error:
             raise BadState(f"a state of profile {self.name!r} does not decode: {error}") from error
+        if end != len(data):
+            raise BadState(f"a state of profile {self.name!r} has {len(data) - end} bytes too many")
         return state
 
     def values(self, data: bytes | State | None, at: Micros) -> dict[str, Any]:
@@ -263,6 +307,8 @@ class TiledProfile(Profile):
     Its state keeps the newest tiles apart: reading at a tile's end joins only what lies before it, which is exact
     because every aggregate here is order-free. A declaration that breaks this is refused.
     """
+
+    _open_tiles: ClassVar[int | None] = OPEN_TILES
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -292,7 +338,7 @@ class TiledProfile(Profile):
         part = state.part if tile < last else state.tiles.get(tile)
         if part is None:
             part = state.tiles[tile] = Part(len(self.features))
-        (self._updates.get(event.type) or self._compile(event.type))(part, event)
+        self._count_in(part, event)
 
     def _join(self, part: Part, other: Part) -> None:
         """Count all events of `other` in. A feature that only `other` has seen is taken over as its bytes."""
@@ -306,13 +352,21 @@ class TiledProfile(Profile):
                 feature.merge(mine, self._slot(other, i))
                 part.packed[i] = None
 
-    def _body(self, state: State) -> Any:
-        return [self._pack(state.part), [[t, self._pack(state.tiles[t])] for t in sorted(state.tiles)]]
+    def _body(self, state: State) -> bytes:
+        """The base, how many tiles (u16), and for each its index (i32) and its part."""
+        packed = [self._pack(state.part), _U16.pack(len(state.tiles))]
+        for tile in sorted(state.tiles):
+            packed += [_I32.pack(tile), self._pack(state.tiles[tile])]
+        return b"".join(packed)
 
-    def _load(self, state: State, body: Any) -> None:
-        base, tiles = body
-        state.part = self._unpack(base)
-        state.tiles = {tile: self._unpack(packed) for tile, packed in tiles}
+    def _load(self, state: State, data: bytes) -> int:
+        at = super()._load(state, data)
+        (n,) = _U16.unpack_from(data, at)
+        at += _U16.size
+        for _ in range(n):
+            (tile,) = _I32.unpack_from(data, at)
+            state.tiles[tile], at = self._unpack(data, at + _I32.size)
+        return at
 
     def values(self, data: bytes | State | None, at: Micros) -> dict[str, Any]:
         """Every column at the last tile that was closed at `at`."""

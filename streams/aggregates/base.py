@@ -1,12 +1,14 @@
 """What every aggregate is: durations and tiles, which events count, the columns it gives, and the contract it keeps."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from hashlib import blake2b
+from itertools import accumulate, pairwise
+from struct import Struct
 from typing import Any, ClassVar, Literal
 
-import msgspec
 import xxhash
 
 from streams.events import Event, Micros
@@ -86,7 +88,23 @@ def hash64(text: str) -> int:
     return xxhash.xxh3_64_intdigest(text.encode())
 
 
-pack_bytes, unpack_bytes = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder().decode
+U32, I64 = Struct("<I"), Struct("<q")
+
+
+def pack_texts(texts: Sequence[str]) -> bytes:
+    """Their lengths in bytes (u32 each), then their UTF-8."""
+    encoded = [text.encode() for text in texts]
+    return array("I", map(len, encoded)).tobytes() + b"".join(encoded)
+
+
+def unpack_texts(data: bytes, at: int, count: int) -> list[str]:
+    """The inverse of `pack_texts` for what lies from `at` to the end. Raises `ValueError`."""
+    lengths = array("I", data[at : at + 4 * count])
+    at += 4 * count
+    ends = list(accumulate(lengths, initial=at))
+    if len(lengths) != count or ends[-1] != len(data):
+        raise ValueError(f"{count} texts end at {ends[-1]} of {len(data)} bytes")
+    return [data[start:end].decode() for start, end in pairwise(ends)]
 
 
 def texts_of(name: str) -> Callable[[Event], tuple[str, ...]]:
@@ -142,14 +160,6 @@ class Aggregate(ABC):
     def update(self, slot: Slot, event: Event) -> None:
         """Count one selected event in."""
 
-    def source(self, slot: str) -> list[str]:
-        """Statements that do what `update` does to the slot of that name, for `streams.compiled`; none: it is called.
-
-        They may use `event`, `at` (its time), `value` and `tile_<size>` (the index of its tile of so many
-        microseconds), and `add` of `streams.aggregates.windows`.
-        """
-        return []
-
     @abstractmethod
     def merge(self, slot: Slot, other: Slot) -> None:
         """Count all events of `other` in."""
@@ -171,11 +181,11 @@ class Aggregate(ABC):
 
     @abstractmethod
     def pack(self, slot: Slot) -> bytes:
-        """The slot's bytes; empty for a slot that is as new."""
+        """The slot's bytes (little-endian, see the subclass); empty for a slot that is as new."""
 
     @abstractmethod
     def unpack(self, data: bytes) -> Slot:
-        """The inverse of `pack` for bytes that are not empty."""
+        """The inverse of `pack` for bytes that are not empty. Raises `ValueError` where they are none of its."""
 
 
 def words(window: str) -> str:

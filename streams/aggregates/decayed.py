@@ -3,6 +3,7 @@
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from struct import Struct
 from typing import Any, ClassVar, Literal
 
 from streams.aggregates.base import (
@@ -12,12 +13,14 @@ from streams.aggregates.base import (
     Column,
     Selector,
     Slot,
-    pack_bytes,
+    pack_texts,
     span_of,
     texts_of,
-    unpack_bytes,
+    unpack_texts,
 )
 from streams.events import Event, Micros
+
+_HEAD = Struct("<qI")
 
 
 @dataclass(frozen=True)
@@ -37,14 +40,14 @@ class Decayed(Aggregate):
     mergeable: ClassVar[Literal["exactly", "up to rounding"]] = "up to rounding"
     order_free: ClassVar[bool] = False
     late_safe: ClassVar[str] = "yes"
-    _h: Micros = field(init=False, repr=False, compare=False)
+    half_life_us: Micros = field(init=False, repr=False, compare=False)
     _values: Callable[[Event], tuple[str, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         h = span_of(self.half_life)
         if h == EVER:
             raise BadDeclaration(f'{self.name}: a half-life of "ever" does not decay; use Count')
-        object.__setattr__(self, "_h", h)
+        object.__setattr__(self, "half_life_us", h)
         object.__setattr__(self, "_values", texts_of(self.by))
 
     @property
@@ -73,7 +76,7 @@ class Decayed(Aggregate):
             del weights[min(weights, key=lambda k: (weights[k], k))]
 
     def update(self, slot: Slot, event: Event) -> None:
-        at, h = event.event_time, self._h
+        at, h = event.event_time, self.half_life_us
         if at // h > slot[0]:
             self._advance(slot, at // h)
         weight, weights = 2.0 ** ((at - slot[0] * h) / h), slot[1]
@@ -81,6 +84,8 @@ class Decayed(Aggregate):
             weights[key] = weights.get(key, 0.0) + weight
         if len(weights) > self.keys:
             self._trim(weights)
+        if not weights:
+            slot[0] = 0  # as new, as which it is packed
 
     def merge(self, slot: Slot, other: Slot) -> None:
         if other[0] > slot[0]:
@@ -91,16 +96,18 @@ class Decayed(Aggregate):
         self._trim(weights)
 
     def value(self, slot: Slot, at: Micros) -> tuple[Any, ...]:
-        factor = 2.0 ** max(-((at - slot[0] * self._h) / self._h), -1_000.0)
+        factor = 2.0 ** max(-((at - slot[0] * self.half_life_us) / self.half_life_us), -1_000.0)
         keys = sorted(slot[1])
         return keys, [slot[1][k] * factor for k in keys]
 
     def pack(self, slot: Slot) -> bytes:
+        """The landmark's half-life (i64), how many keys (u32), their weights (f64), the keys, sorted."""
         if not slot[1]:
             return b""
         keys = sorted(slot[1])
-        return pack_bytes([slot[0], keys, array("d", [slot[1][k] for k in keys]).tobytes()])
+        return _HEAD.pack(slot[0], len(keys)) + array("d", [slot[1][k] for k in keys]).tobytes() + pack_texts(keys)
 
     def unpack(self, data: bytes) -> Slot:
-        epoch, keys, weights = unpack_bytes(data)
-        return [epoch, dict(zip(keys, array("d", weights), strict=True))]
+        epoch, n = _HEAD.unpack_from(data)
+        weights, at = array("d", data[_HEAD.size : _HEAD.size + 8 * n]), _HEAD.size + 8 * n
+        return [epoch, dict(zip(unpack_texts(data, at, n), weights, strict=True))]

@@ -4,9 +4,10 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
-from streams.aggregates.base import BadDeclaration, Column, Slot, hash64, pack_bytes, texts_of, unpack_bytes, words
+from streams.aggregates.base import U32, BadDeclaration, Column, Slot, hash64, texts_of, words
 from streams.aggregates.windows import Windowed, first_tile, leaves
 from streams.events import Event, Micros
 
@@ -41,7 +42,7 @@ class Distinct(Windowed):
         return tuple(Column(f"{self.name}_{w}", "int64", 0, f"{doc}, {words(w)}") for w in self.windows)
 
     def new(self) -> Slot:
-        return [{} for _ in self._sizes]
+        return [{} for _ in self.sizes]
 
     def _keep(self, series: dict[int, list[int]], tile: int, hashes: list[int], keep: int) -> None:
         newest = max(series, default=tile)
@@ -62,11 +63,11 @@ class Distinct(Windowed):
     def update(self, slot: Slot, event: Event) -> None:
         hashes = [hash64(text) for text in self._values(event)]
         if hashes:
-            for series, (size, keep) in zip(slot, self._sizes, strict=True):
+            for series, (size, keep) in zip(slot, self.sizes, strict=True):
                 self._keep(series, event.event_time // size, hashes, keep)
 
     def merge(self, slot: Slot, other: Slot) -> None:
-        for series, tiles, (_, keep) in zip(slot, other, self._sizes, strict=True):
+        for series, tiles, (_, keep) in zip(slot, other, self.sizes, strict=True):
             for tile in sorted(tiles):
                 self._keep(series, tile, tiles[tile], keep)
 
@@ -83,9 +84,28 @@ class Distinct(Windowed):
         return min(leaves(sorted(slot[i]), window, tile, at) for i, window, tile in self._reads)
 
     def pack(self, slot: Slot) -> bytes:
+        """For each tile size: how many tiles (u32), their indices (i32), their sizes (u32), their hashes (u64)."""
         if not slot[0]:
             return b""
-        return pack_bytes([[[t, array("Q", series[t]).tobytes()] for t in sorted(series)] for series in slot])
+        packed = []
+        for series in slot:
+            tiles = sorted(series)
+            packed += [U32.pack(len(tiles)), array("i", tiles).tobytes()]
+            packed.append(array("I", [len(series[t]) for t in tiles]).tobytes())
+            packed += [array("Q", series[t]).tobytes() for t in tiles]
+        return b"".join(packed)
 
     def unpack(self, data: bytes) -> Slot:
-        return [{t: array("Q", hashes).tolist() for t, hashes in series} for series in unpack_bytes(data)]
+        slot, at = [], 0
+        for _ in self.sizes:
+            (n,) = U32.unpack_from(data, at)
+            middle, end = at + 4 + 4 * n, at + 4 + 8 * n
+            tiles, counts = array("i", data[at + 4 : middle]), array("I", data[middle:end])
+            at = end + 8 * sum(counts)
+            if len(counts) != n or at > len(data):
+                raise ValueError(f"{n} tiles do not fit into {len(data)} bytes")
+            hashes = iter(array("Q", data[end:at]))
+            slot.append({tile: list(islice(hashes, count)) for tile, count in zip(tiles, counts, strict=True)})
+        if at != len(data):
+            raise ValueError(f"{len(data) - at} bytes too many")
+        return slot

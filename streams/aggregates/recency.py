@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from streams.aggregates.base import (
+    I64,
     SECOND,
+    U32,
     Aggregate,
     BadDeclaration,
     Column,
     Selector,
     Slot,
-    pack_bytes,
+    pack_texts,
     span_of,
     texts_of,
-    unpack_bytes,
+    unpack_texts,
 )
 from streams.events import Event, Micros
 
@@ -80,11 +82,15 @@ class Recent(Aggregate):
         return [text for _, text in reversed(slot)], [(at - t) / SECOND for t, _ in reversed(slot)]
 
     def pack(self, slot: Slot) -> bytes:
-        return pack_bytes([array("q", [t for t, _ in slot]).tobytes(), [text for _, text in slot]]) if slot else b""
+        """How many (u32), their times (i64), their texts; oldest first."""
+        if not slot:
+            return b""
+        times = array("q", [t for t, _ in slot]).tobytes()
+        return U32.pack(len(slot)) + times + pack_texts([text for _, text in slot])
 
     def unpack(self, data: bytes) -> Slot:
-        times, texts = unpack_bytes(data)
-        return list(zip(array("q", times), texts, strict=True))
+        (n,) = U32.unpack_from(data)
+        return list(zip(array("q", data[4 : 4 + 8 * n]), unpack_texts(data, 4 + 8 * n, n), strict=True))
 
 
 @dataclass(frozen=True)
@@ -119,10 +125,6 @@ class Since(Aggregate):
     def update(self, slot: Slot, event: Event) -> None:
         self._take(slot, event.event_time)
 
-    def source(self, slot: str) -> list[str]:
-        earlier = "<" if self.first else ">"
-        return [f"if not {slot}: {slot}.append(at)", f"elif at {earlier} {slot}[0]: {slot}[0] = at"]
-
     def merge(self, slot: Slot, other: Slot) -> None:
         for at in other:
             self._take(slot, at)
@@ -132,7 +134,9 @@ class Since(Aggregate):
         return (min(at - slot[0], cap) / SECOND if slot else cap / SECOND,)
 
     def pack(self, slot: Slot) -> bytes:
-        return array("q", slot).tobytes()
+        return I64.pack(slot[0]) if slot else b""
 
     def unpack(self, data: bytes) -> Slot:
-        return array("q", data).tolist()
+        if len(data) != I64.size:
+            raise ValueError(f"an instant has 8 bytes, not {len(data)}")
+        return list(I64.unpack(data))

@@ -11,16 +11,15 @@ from streams.aggregates.base import (
     EARLY_READ,
     EVER,
     MINUTE,
+    U32,
     UNIT,
     Aggregate,
     BadDeclaration,
     Column,
     Selector,
     Slot,
-    pack_bytes,
     span_of,
     tile_of,
-    unpack_bytes,
     words,
 )
 from streams.events import Event, Micros
@@ -34,7 +33,7 @@ class Windowed(Aggregate):
     windows: tuple[str, ...] | list[str] = ()
     _reads: tuple[tuple[int, Micros, Micros], ...] = field(init=False, repr=False, compare=False)
     """(index of its series, window, tile size), one a window."""
-    _sizes: tuple[tuple[Micros, int], ...] = field(init=False, repr=False, compare=False)
+    sizes: tuple[tuple[Micros, int], ...] = field(init=False, repr=False, compare=False)
     """(tile size, how many tiles behind the newest are kept), one a series."""
 
     def __post_init__(self) -> None:
@@ -52,12 +51,12 @@ class Windowed(Aggregate):
             tiles = 0 if size == EVER else span // size + -(-EARLY_READ // size)
             keep[size] = max(keep.get(size, 0), tiles)
         sizes = sorted(keep)
-        object.__setattr__(self, "_sizes", tuple((size, keep[size]) for size in sizes))
+        object.__setattr__(self, "sizes", tuple((size, keep[size]) for size in sizes))
         object.__setattr__(self, "_reads", tuple((sizes.index(tile_of(s)), s, tile_of(s)) for s in spans))
 
     @property
     def bound(self) -> str:
-        return f"{sum(n + 1 for _, n in self._sizes)} tiles"
+        return f"{sum(n + 1 for _, n in self.sizes)} tiles"
 
 
 def first_tile(window: Micros, tile: Micros, at: Micros) -> int:
@@ -72,7 +71,28 @@ def leaves(tiles: Sequence[int], window: Micros, tile: Micros, at: Micros) -> Mi
 
 
 Series = tuple["array[int]", "array[int]"]
-"""Sorted tile indices and what each tile holds."""
+"""Sorted tile indices (i32) and what each tile holds (i64)."""
+
+
+def pack_series(series: Series) -> bytes:
+    """How many tiles (u32), their indices, what they hold."""
+    tiles, sums = series
+    return U32.pack(len(tiles)) + tiles.tobytes() + sums.tobytes()
+
+
+def unpack_series(data: bytes, at: int, count: int) -> tuple[list[Series], int]:
+    """So many series from `at` on, and where they end. Raises `ValueError`."""
+    found = []
+    for _ in range(count):
+        if at + 4 > len(data):
+            raise ValueError(f"a series is missing at {at} of {len(data)} bytes")
+        (n,) = U32.unpack_from(data, at)
+        middle, end = at + 4 + 4 * n, at + 4 + 12 * n
+        if end > len(data):
+            raise ValueError(f"a series of {n} tiles does not fit into {len(data)} bytes")
+        found.append((array("i", data[at + 4 : middle]), array("q", data[middle:end])))
+        at = end
+    return found, at
 
 
 def add(series: Series, tile: int, amount: int, keep: int) -> None:
@@ -97,10 +117,10 @@ def add(series: Series, tile: int, amount: int, keep: int) -> None:
 
 @dataclass(frozen=True)
 class _Tiled(Windowed):
-    """Integer sums in tiles: the slot is one `Series` a tile size."""
+    """Integer sums in tiles: the slot is one `Series` a tile size, its bytes are theirs one after another."""
 
     def new(self) -> Slot:
-        return [(array("q"), array("q")) for _ in self._sizes]
+        return [(array("i"), array("q")) for _ in self.sizes]
 
     @abstractmethod
     def _amount(self, event: Event) -> int | None:
@@ -111,21 +131,11 @@ class _Tiled(Windowed):
         if amount is None:
             return
         at = event.event_time
-        for series, (size, keep) in zip(slot, self._sizes, strict=True):
+        for series, (size, keep) in zip(slot, self.sizes, strict=True):
             add(series, at // size, amount, keep)
 
-    def _source(self, slot: str, amount: str) -> list[str]:
-        lines = []
-        for i, (size, keep) in enumerate(self._sizes):
-            lines += [
-                f"tiles, sums = {slot}[{i}]",
-                f"if tiles and tiles[-1] == tile_{size}: sums[-1] += {amount}",
-                f"else: add({slot}[{i}], tile_{size}, {amount}, {keep})",
-            ]
-        return lines
-
     def merge(self, slot: Slot, other: Slot) -> None:
-        for series, (tiles, sums), (_, keep) in zip(slot, other, self._sizes, strict=True):
+        for series, (tiles, sums), (_, keep) in zip(slot, other, self.sizes, strict=True):
             for tile, amount in zip(tiles, sums, strict=True):
                 add(series, tile, amount, keep)
 
@@ -158,15 +168,12 @@ class _Tiled(Windowed):
         return self._of(sums), until
 
     def pack(self, slot: Slot) -> bytes:
-        if not slot[0][0]:
-            return b""
-        return pack_bytes([tiles.tobytes() + sums.tobytes() for tiles, sums in slot])
+        return b"".join(map(pack_series, slot)) if slot[0][0] else b""
 
     def unpack(self, data: bytes) -> Slot:
-        slot = []
-        for chunk in unpack_bytes(data):
-            half = len(chunk) // 2
-            slot.append((array("q", chunk[:half]), array("q", chunk[half:])))
+        slot, end = unpack_series(data, 0, len(self.sizes))
+        if end != len(data):
+            raise ValueError(f"{len(data) - end} bytes too many")
         return slot
 
 
@@ -181,9 +188,6 @@ class Count(_Tiled):
 
     def _amount(self, event: Event) -> int:
         return 1
-
-    def source(self, slot: str) -> list[str]:
-        return self._source(slot, "1")
 
     def _of(self, sums: list[int]) -> tuple[Any, ...]:
         return tuple(sums)
@@ -202,10 +206,6 @@ class Sum(_Tiled):
 
     def _amount(self, event: Event) -> int | None:
         return None if event.value is None else round(event.value * UNIT)
-
-    def source(self, slot: str) -> list[str]:
-        lines = [f"amount = round(value * {UNIT})", *self._source(slot, "amount")]
-        return ["if value is not None:", *(" " + line for line in lines)]
 
     def _of(self, sums: list[int]) -> tuple[Any, ...]:
         return tuple(total / UNIT for total in sums)
@@ -241,10 +241,6 @@ class Mean(Windowed):
             self._count.update(slot[0], event)
             self._total.update(slot[1], event)
 
-    def source(self, slot: str) -> list[str]:
-        lines = [*self._count.source(f"{slot}[0]"), *self._total.source(f"{slot}[1]")]
-        return ["if value is not None:", *(" " + line for line in lines)]
-
     def merge(self, slot: Slot, other: Slot) -> None:
         self._count.merge(slot[0], other[0])
         self._total.merge(slot[1], other[1])
@@ -261,9 +257,8 @@ class Mean(Windowed):
         return tuple(total / count if count else self.default for total, count in pairs), until
 
     def pack(self, slot: Slot) -> bytes:
-        counts = self._count.pack(slot[0])
-        return pack_bytes([counts, self._total.pack(slot[1])]) if counts else b""
+        return self._count.pack(slot[0]) + self._total.pack(slot[1])
 
     def unpack(self, data: bytes) -> Slot:
-        counts, totals = unpack_bytes(data)
-        return [self._count.unpack(counts), self._total.unpack(totals)]
+        counts, end = unpack_series(data, 0, len(self.sizes))
+        return [counts, self._total.unpack(data[end:])]

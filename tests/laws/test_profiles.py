@@ -1,5 +1,6 @@
 """The laws of a whole profile: its rows, its versions, its reader, and how it evolves."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -7,10 +8,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_repo.features import item, user
-from streams.aggregates import DAY, TILE, BadDeclaration, Count, Decayed, Distinct, Recent, Since, on
+from streams.aggregates import DAY, TILE, BadDeclaration, Count, Decayed, Distinct, Mean, Recent, Since, Sum, on
 from streams.events import Event
 from streams.profiles import BadState, Profile, State, TiledProfile, header, t_item
 from tests.laws.streams_of_events import START, events
+
+ORDER_FREE = [
+    Count("n", windows=["1h", "12h", "24h", "7d", "30d", "ever"]),
+    Sum("s", of=on("view", "rate", at_least=0.5), windows=["1h", "24h", "30d", "ever"]),
+    Mean("m", of=on("rate", at_least=-3) | on("click"), windows=["24h", "30d"], default=-1.0),
+    Distinct("d", by="categories", windows=["1h", "30d"], k=8),
+    Distinct("u", by="item_id", windows=["ever"], k=8),
+    Recent("r", by="item_id", n=5),
+    Recent("session", by="session_id", n=3),
+    Since("last"),
+    Since("first", of=on("click"), first=True),
+]
+EVERY = Profile("every", "user_id", [*ORDER_FREE, Decayed("w", by="categories", half_life="1h", keys=4)])
+EVERY_TILED = TiledProfile("tiled", "item_id", ORDER_FREE)
 
 
 def fold(profile: Profile, some: list[Event]) -> State:
@@ -44,32 +59,32 @@ def test_a_row_never_depends_on_where_commits_cut_the_stream(some: list[Event], 
     assert user.encode(state) == user.encode(fold(user, some))
 
 
-def declared(profile: Profile, some: list[Event]) -> list[bytes]:
-    """The packed slots, feature by feature, of events that each feature's own `update` counts in."""
-    packed = []
-    for feature in profile.features:
-        slot, selector = feature.new(), feature.selector()
-        for event in some:
-            if selector is None or selector.selects(event.type, event.value):
-                feature.update(slot, event)
-        packed.append(feature.pack(slot))
-    return packed
+@pytest.mark.skipif(not user.compiled, reason="no kernel was built here: no C compiler")
+@pytest.mark.parametrize("profile", [user, item, EVERY, EVERY_TILED], ids=["user", "item", "every", "tiled"])
+@given(some=events(), cuts=st.lists(st.integers(0, 40), max_size=5))
+def test_the_compiled_step_is_the_plain_one_byte_for_byte(profile: Profile, some: list[Event], cuts: list[int]) -> None:
+    assert profile.compiled
+    compiled = plain = None
+    for first, cut in pairwise([0, *sorted(cuts), len(some)]):
+        compiled, plain = (
+            profile.advance(compiled, some[first:cut], cut),
+            profile.advance_plainly(plain, some[first:cut], cut),
+        )
+        assert compiled == plain
 
 
-@given(some=events())
-def test_the_compiled_update_does_what_the_aggregates_say(some: list[Event]) -> None:
-    state = user.new()
-    for event in some:
-        user.update(state, event)
-    user.encode(state)
-    assert [data or b"" for data in state.part.packed] == declared(user, some)
-    state = item.new()
-    for event in some:
-        item.update(state, event)
-    item.encode(state)
-    for tile, part in state.tiles.items():
-        of_tile = [event for event in some if event.event_time // TILE == tile]
-        assert [data or b"" for data in part.packed] == declared(item, of_tile)
+@given(some=events(), cut=st.integers(0, 400), junk=st.binary(max_size=12), at=st.integers(0, 400))
+def test_a_damaged_row_is_refused_or_read_alike_and_never_followed_beyond_its_end(
+    some: list[Event], cut: int, junk: bytes, at: int
+) -> None:
+    for profile in (user, item):
+        row = profile.advance(None, some, 0)
+        damaged = row[:at] + junk + row[at + len(junk) :] if cut % 2 else row[: min(cut, len(row))]
+        for advance in (profile.advance, profile.advance_plainly):
+            try:
+                advance(damaged, some[:3], 1)
+            except (BadState, OverflowError):
+                pass
 
 
 @given(some=events(), cuts=st.lists(st.integers(0, 40), max_size=5), data=st.data())

@@ -1,0 +1,18 @@
+from collections.abc import Callable, Iterable
+
+from streams.aggregates import Aggregate
+from streams.events import Event
+
+Reached = Callable[[str], list[tuple[int, Aggregate, float | None]]]
+Feature = tuple[int, str, list[tuple[int, int]], str, int, int, bool]
+
+class Kernel:
+    def __init__(
+        self,
+        profile: int,
+        features: list[Feature],
+        reached: Reached,
+        tile: int,
+        open_tiles: int,
+    ) -> None: ...
+    def advance(self, row: bytes | None, events: Iterable[Event], version: int) -> bytes: ...

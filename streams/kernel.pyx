@@ -1,0 +1,791 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""`Profile.advance`, compiled: a row's bytes and some events in, the next row's bytes out.
+
+It does what `Profile.advance_plainly` and the aggregates' own `update`, `merge`, `pack` and `unpack` say, on the packed
+bytes themselves: a slot that no event reaches is copied, one that is reached is edited in place. The law tests hold the
+two against each other byte for byte. It is built where there is a C compiler; without one nothing changes but the speed.
+
+Every length that is read from a row is checked before it is used. Little-endian machines only, as the rows are.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize
+from libc.math cimport ldexp, llrint, pow
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcmp, memcpy, memmove, memset
+
+from streams.aggregates import hash64
+
+cdef enum:
+    COUNT, SUM, MEAN, DISTINCT, RECENT, DECAYED, SINCE
+
+KINDS = {"Count": COUNT, "Sum": SUM, "Mean": MEAN, "Distinct": DISTINCT, "Recent": RECENT, "Decayed": DECAYED, "Since": SINCE}
+
+cdef enum:
+    MOST_SIZES = 4
+    HEADER = 36
+    SLACK = 64
+"""Bytes that an edited slot may grow by before it is moved."""
+
+cdef struct Spec:
+    int kind
+    int sizes
+    int64_t size[MOST_SIZES]
+    int64_t keep[MOST_SIZES]
+    int64_t most        # Distinct: k; Recent: n; Decayed: keys
+    int64_t half_life   # Decayed, microseconds
+    int first           # Since
+
+cdef struct Slot:
+    uint8_t* data       # borrowed from the row while `room` is 0
+    Py_ssize_t size
+    Py_ssize_t room
+
+cdef struct Reach:
+    int feature
+    int bounded
+    double least
+
+cdef struct Tile:
+    int32_t index
+    Slot* slots
+
+
+# Slots: raw bytes that are read and edited in place.
+
+cdef inline uint32_t u32(const uint8_t* at) noexcept nogil:
+    cdef uint32_t value
+    memcpy(&value, at, 4)
+    return value
+
+cdef inline int32_t i32(const uint8_t* at) noexcept nogil:
+    cdef int32_t value
+    memcpy(&value, at, 4)
+    return value
+
+cdef inline int64_t i64(const uint8_t* at) noexcept nogil:
+    cdef int64_t value
+    memcpy(&value, at, 8)
+    return value
+
+cdef inline uint64_t u64(const uint8_t* at) noexcept nogil:
+    cdef uint64_t value
+    memcpy(&value, at, 8)
+    return value
+
+cdef inline double f64(const uint8_t* at) noexcept nogil:
+    cdef double value
+    memcpy(&value, at, 8)
+    return value
+
+cdef inline void put32(uint8_t* at, uint32_t value) noexcept nogil:
+    memcpy(at, &value, 4)
+
+cdef inline void put64(uint8_t* at, int64_t value) noexcept nogil:
+    memcpy(at, &value, 8)
+
+cdef inline void putf(uint8_t* at, double value) noexcept nogil:
+    memcpy(at, &value, 8)
+
+
+cdef int own(Slot* slot, Py_ssize_t more) except -1:
+    """Make the slot ours to edit, with room for so many more bytes."""
+    cdef uint8_t* data
+    if slot.room >= slot.size + more and slot.room:
+        return 0
+    cdef Py_ssize_t room = slot.size + more + SLACK
+    if slot.room:
+        data = <uint8_t*>realloc(slot.data, room)
+    else:
+        data = <uint8_t*>malloc(room)
+        if data != NULL and slot.size:
+            memcpy(data, slot.data, slot.size)
+    if data == NULL:
+        raise MemoryError
+    slot.data, slot.room = data, room
+    return 0
+
+cdef int insert(Slot* slot, Py_ssize_t at, Py_ssize_t count) except -1:
+    """Open a gap of zeros."""
+    own(slot, count)
+    memmove(slot.data + at + count, slot.data + at, slot.size - at)
+    memset(slot.data + at, 0, count)
+    slot.size += count
+    return 0
+
+cdef int erase(Slot* slot, Py_ssize_t at, Py_ssize_t count) except -1:
+    own(slot, 0)
+    memmove(slot.data + at, slot.data + at + count, slot.size - at - count)
+    slot.size -= count
+    return 0
+
+cdef int need(Slot* slot, Py_ssize_t end) except -1:
+    if end > slot.size or end < 0:
+        raise ValueError(f"a slot of {slot.size} bytes ends before {end}")
+    return 0
+
+
+# Series: how many tiles (u32), their indices (i32), their sums (i64).
+
+cdef Py_ssize_t series_end(Slot* slot, Py_ssize_t at) except -1:
+    need(slot, at + 4)
+    cdef Py_ssize_t end = at + 4 + 12 * <Py_ssize_t>u32(slot.data + at)
+    need(slot, end)
+    return end
+
+cdef Py_ssize_t search(const uint8_t* tiles, Py_ssize_t n, int64_t tile) noexcept nogil:
+    """The first of n sorted tiles that is not below `tile`."""
+    cdef Py_ssize_t low = 0, high = n, middle
+    while low < high:
+        middle = (low + high) // 2
+        if i32(tiles + 4 * middle) < tile:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+cdef Py_ssize_t series_add(Slot* slot, Py_ssize_t at, int64_t tile, int64_t amount, int64_t keep) except -1:
+    """`streams.aggregates.windows.add`. Returns where the series ends."""
+    cdef Py_ssize_t end = series_end(slot, at)
+    cdef Py_ssize_t n = u32(slot.data + at), tiles = at + 4, i, gone
+    cdef int64_t last = i32(slot.data + tiles + 4 * (n - 1)) if n else 0
+    if n and tile == last:
+        own(slot, 0)
+        put64(slot.data + end - 8, i64(slot.data + end - 8) + amount)
+        return end
+    if n and tile < last:
+        if last - tile > keep:
+            return end
+        i = search(slot.data + tiles, n, tile)
+        if i32(slot.data + tiles + 4 * i) == tile:
+            own(slot, 0)
+            put64(slot.data + tiles + 4 * n + 8 * i, i64(slot.data + tiles + 4 * n + 8 * i) + amount)
+            return end
+    else:
+        i = n
+    insert(slot, tiles + 4 * n + 8 * i, 8)
+    insert(slot, tiles + 4 * i, 4)
+    n += 1
+    put32(slot.data + tiles + 4 * i, <uint32_t><int32_t>tile)
+    put64(slot.data + tiles + 4 * n + 8 * i, amount)
+    if i == n - 1 and tile - i32(slot.data + tiles) > keep:
+        gone = search(slot.data + tiles, n, tile - keep)
+        erase(slot, tiles + 4 * n, 8 * gone)
+        erase(slot, tiles, 4 * gone)
+        n -= gone
+    put32(slot.data + at, <uint32_t>n)
+    return at + 4 + 12 * n
+
+cdef Py_ssize_t series_join(Slot* slot, Py_ssize_t at, Slot* other, Py_ssize_t from_, int64_t keep) except -1:
+    """Add every tile of another series, which lies at `from_` in `other`. Returns where ours ends."""
+    series_end(other, from_)
+    cdef Py_ssize_t n = u32(other.data + from_), i, end = series_end(slot, at)
+    for i in range(n):
+        end = series_add(slot, at, i32(other.data + from_ + 4 + 4 * i), i64(other.data + from_ + 4 + 4 * n + 8 * i), keep)
+    return end
+
+
+# Distinct: for each tile size, how many tiles (u32), their indices (i32), how many hashes each (u32), the hashes (u64).
+
+cdef Py_ssize_t sketch_end(Slot* slot, Py_ssize_t at) except -1:
+    need(slot, at + 4)
+    cdef Py_ssize_t n = u32(slot.data + at), end = at + 4 + 8 * n, i
+    need(slot, end)
+    for i in range(n):
+        end += 8 * <Py_ssize_t>u32(slot.data + at + 4 + 4 * n + 4 * i)
+        need(slot, end)
+    return end
+
+cdef int sketch_keep(Slot* slot, Py_ssize_t at, int64_t tile, const uint64_t* hashes, Py_ssize_t count, int64_t keep, int64_t k) except -1:
+    """`Distinct._keep`."""
+    sketch_end(slot, at)
+    cdef Py_ssize_t n = u32(slot.data + at), i, j, begin, held, low, high, middle, gone, bytes_
+    cdef int64_t newest = i32(slot.data + at + 4 * n) if n else tile
+    if newest - tile > keep:
+        return 0
+    i = search(slot.data + at + 4, n, tile)
+    if i == n or i32(slot.data + at + 4 + 4 * i) != tile:
+        insert(slot, at + 4 + 4 * n + 4 * i, 4)
+        insert(slot, at + 4 + 4 * i, 4)
+        n += 1
+        put32(slot.data + at + 4 + 4 * i, <uint32_t><int32_t>tile)
+        put32(slot.data + at, <uint32_t>n)
+        if tile > newest:
+            gone = search(slot.data + at + 4, n, tile - keep)
+            bytes_ = 0
+            for j in range(gone):
+                bytes_ += 8 * <Py_ssize_t>u32(slot.data + at + 4 + 4 * n + 4 * j)
+            erase(slot, at + 4 + 8 * n, bytes_)
+            erase(slot, at + 4 + 4 * n, 4 * gone)
+            erase(slot, at + 4, 4 * gone)
+            n -= gone
+            i -= gone
+            put32(slot.data + at, <uint32_t>n)
+    begin = at + 4 + 8 * n
+    for j in range(i):
+        begin += 8 * <Py_ssize_t>u32(slot.data + at + 4 + 4 * n + 4 * j)
+    held = u32(slot.data + at + 4 + 4 * n + 4 * i)
+    for j in range(count):
+        low, high = 0, held
+        while low < high:
+            middle = (low + high) // 2
+            if u64(slot.data + begin + 8 * middle) < hashes[j]:
+                low = middle + 1
+            else:
+                high = middle
+        if low < held and u64(slot.data + begin + 8 * low) == hashes[j]:
+            continue
+        insert(slot, begin + 8 * low, 8)
+        put64(slot.data + begin + 8 * low, <int64_t>hashes[j])
+        held += 1
+    if held > k:
+        erase(slot, begin + 8 * <Py_ssize_t>k, 8 * (held - <Py_ssize_t>k))
+        held = <Py_ssize_t>k
+    own(slot, 0)
+    put32(slot.data + at + 4 + 4 * n + 4 * i, <uint32_t>held)
+    return 0
+
+cdef int sketch_join(Slot* slot, Slot* other, Spec* spec) except -1:
+    cdef Py_ssize_t at = 0, from_ = 0, n, i, held, hashes
+    cdef int s
+    cdef uint64_t* copy
+    for s in range(spec.sizes):
+        sketch_end(other, from_)
+        n = u32(other.data + from_)
+        hashes = from_ + 4 + 8 * n
+        for i in range(n):
+            held = u32(other.data + from_ + 4 + 4 * n + 4 * i)
+            copy = <uint64_t*>malloc(8 * held + 8)
+            if copy == NULL:
+                raise MemoryError
+            memcpy(copy, other.data + hashes, 8 * held)
+            try:
+                sketch_keep(slot, at, i32(other.data + from_ + 4 + 4 * i), copy, held, spec.keep[s], spec.most)
+            finally:
+                free(copy)
+            hashes += 8 * held
+        from_ = hashes
+        at = sketch_end(slot, at)
+    return 0
+
+
+# Texts: their lengths (u32) at `lengths`, their UTF-8 behind all lengths, up to the slot's end.
+
+cdef Py_ssize_t texts_end(Slot* slot, Py_ssize_t lengths, Py_ssize_t n) except -1:
+    cdef Py_ssize_t end = lengths + 4 * n, i
+    need(slot, end)
+    for i in range(n):
+        end += u32(slot.data + lengths + 4 * i)
+        need(slot, end)
+    return end
+
+cdef inline int compare(const uint8_t* a, Py_ssize_t n, const uint8_t* b, Py_ssize_t m) noexcept nogil:
+    """By code points, which is how Python compares texts: UTF-8 keeps that order."""
+    cdef int found = memcmp(a, b, n if n < m else m)
+    return found if found else (-1 if n < m else n > m)
+
+
+# Recent: how many (u32), their times (i64), their texts; sorted by time, then text.
+
+cdef int recent_add(Slot* slot, int64_t at, const uint8_t* text, Py_ssize_t size, int64_t most) except -1:
+    need(slot, 4)
+    cdef Py_ssize_t n = u32(slot.data), lengths = 4 + 8 * n, i, start, end, dropped
+    end = texts_end(slot, lengths, n)
+    need(slot, end)
+    i = n
+    cdef int64_t time
+    while i > 0:  # from the newest: that is where an event belongs
+        time = i64(slot.data + 4 + 8 * (i - 1))
+        start = end - u32(slot.data + lengths + 4 * (i - 1))
+        if time < at or (time == at and compare(slot.data + start, end - start, text, size) <= 0):
+            break
+        end = start
+        i -= 1
+    insert(slot, end, size)
+    memcpy(slot.data + end, text, size)
+    insert(slot, lengths + 4 * i, 4)
+    put32(slot.data + lengths + 4 * i, <uint32_t>size)
+    insert(slot, 4 + 8 * i, 8)
+    put64(slot.data + 4 + 8 * i, at)
+    n += 1
+    if n > most:
+        dropped = u32(slot.data + 4 + 8 * n)
+        erase(slot, 4 + 12 * n, dropped)
+        erase(slot, 4 + 8 * n, 4)
+        erase(slot, 4, 8)
+        n -= 1
+    put32(slot.data, <uint32_t>n)
+    return 0
+
+cdef int recent_join(Slot* slot, Slot* other, int64_t most) except -1:
+    need(other, 4)
+    cdef Py_ssize_t n = u32(other.data), i, start, size
+    texts_end(other, 4 + 8 * n, n)
+    start = 4 + 12 * n
+    for i in range(n):
+        size = u32(other.data + 4 + 8 * n + 4 * i)
+        recent_add(slot, i64(other.data + 4 + 8 * i), other.data + start, size, most)
+        start += size
+    return 0
+
+
+# Decayed: the landmark's half-life (i64), how many keys (u32), their weights (f64), the keys, sorted.
+
+cdef int decayed_drop(Slot* slot, Py_ssize_t i) except -1:
+    cdef Py_ssize_t n = u32(slot.data + 8), lengths = 12 + 8 * n, start = lengths + 4 * n, j
+    for j in range(i):
+        start += u32(slot.data + lengths + 4 * j)
+    erase(slot, start, u32(slot.data + lengths + 4 * i))
+    erase(slot, lengths + 4 * i, 4)
+    erase(slot, 12 + 8 * i, 8)
+    put32(slot.data + 8, <uint32_t>(n - 1))
+    return 0
+
+cdef int decayed_advance(Slot* slot, int64_t epoch) except -1:
+    """`Decayed._advance`: multiply by a power of two, and drop what decayed to nothing."""
+    cdef int64_t halvings = epoch - i64(slot.data)
+    cdef double factor = ldexp(1.0, -<int>(halvings if halvings < 1000 else 1000)), weight
+    cdef Py_ssize_t i = 0
+    own(slot, 0)
+    put64(slot.data, epoch)
+    while i < u32(slot.data + 8):
+        weight = f64(slot.data + 12 + 8 * i) * factor
+        if weight > ldexp(1.0, -60):
+            putf(slot.data + 12 + 8 * i, weight)
+            i += 1
+        else:
+            decayed_drop(slot, i)
+    return 0
+
+cdef int decayed_add(Slot* slot, const uint8_t* key, Py_ssize_t size, double weight) except -1:
+    cdef Py_ssize_t n = u32(slot.data + 8), lengths = 12 + 8 * n, start = lengths + 4 * n, i = 0, held
+    cdef int order = 1
+    while i < n:
+        held = u32(slot.data + lengths + 4 * i)
+        order = compare(slot.data + start, held, key, size)
+        if order >= 0:
+            break
+        start += held
+        i += 1
+    if i < n and order == 0:
+        putf(slot.data + 12 + 8 * i, f64(slot.data + 12 + 8 * i) + weight)
+        return 0
+    insert(slot, start, size)
+    memcpy(slot.data + start, key, size)
+    insert(slot, lengths + 4 * i, 4)
+    put32(slot.data + lengths + 4 * i, <uint32_t>size)
+    insert(slot, 12 + 8 * i, 8)
+    putf(slot.data + 12 + 8 * i, 0.0 + weight)
+    put32(slot.data + 8, <uint32_t>(n + 1))
+    return 0
+
+cdef int decayed_trim(Slot* slot, int64_t most) except -1:
+    """Drop the lightest; of equal ones the first by its key, which is the order in which they lie."""
+    cdef Py_ssize_t i, lightest
+    while u32(slot.data + 8) > most:
+        lightest = 0
+        for i in range(1, u32(slot.data + 8)):
+            if f64(slot.data + 12 + 8 * i) < f64(slot.data + 12 + 8 * lightest):
+                lightest = i
+        decayed_drop(slot, lightest)
+    return 0
+
+
+cdef class Kernel:
+    """The compiled `advance` of one profile, which is made from its declaration.
+
+    `features`: for each its signature, the name of its class, [(tile size, tiles kept)], the field that it reads, its
+    bound, its half-life and whether it keeps the first. `reached(type)` names those that a type of event reaches.
+    `tile` is 0 for a profile without tiles.
+    """
+
+    cdef Spec* _specs
+    cdef uint32_t* _signatures
+    cdef Py_ssize_t _count
+    cdef int _id
+    cdef int64_t _tile, _open
+    cdef list _fields
+    cdef object _reached
+    cdef dict _programs
+    cdef Slot* _base
+    cdef Tile* _tiles
+    cdef Py_ssize_t _tiles_held, _tiles_room
+
+    def __cinit__(self, int profile, list features, object reached, int64_t tile, int64_t open_tiles):
+        cdef Py_ssize_t i
+        cdef int s
+        self._count, self._id, self._tile, self._open = len(features), profile, tile, open_tiles
+        self._specs = <Spec*>malloc(sizeof(Spec) * (self._count + 1))
+        self._signatures = <uint32_t*>malloc(4 * (self._count + 1))
+        self._base = <Slot*>malloc(sizeof(Slot) * (self._count + 1))
+        if self._specs == NULL or self._signatures == NULL or self._base == NULL:
+            raise MemoryError
+        memset(self._base, 0, sizeof(Slot) * (self._count + 1))
+        self._fields, self._programs, self._reached = [], {}, reached
+        for i, (signature, kind, sizes, by, most, half_life, first) in enumerate(features):
+            memset(&self._specs[i], 0, sizeof(Spec))
+            self._signatures[i] = signature
+            self._specs[i].kind = KINDS[kind]
+            self._specs[i].sizes = len(sizes)
+            for s, (size, keep) in enumerate(sizes):
+                self._specs[i].size[s], self._specs[i].keep[s] = size, keep
+            self._specs[i].most, self._specs[i].half_life, self._specs[i].first = most, half_life, first
+            self._fields.append(by)
+
+    def __dealloc__(self):
+        cdef Py_ssize_t t
+        for t in range(self._tiles_room):
+            free(self._tiles[t].slots)
+        free(self._tiles)
+        free(self._base)
+        free(self._signatures)
+        free(self._specs)
+
+    def advance(self, bytes row, events, int64_t version):
+        """The row after these events. Raises `ValueError` where the bytes are no row of this profile."""
+        cdef int64_t event_time = 0, created = 0, newest = 0, at, arrival, last, index
+        cdef Py_ssize_t end, k
+        cdef uint8_t* data
+        cdef Slot* part
+        try:
+            if row is not None:
+                data, end = <uint8_t*>PyBytes_AS_STRING(row), PyBytes_GET_SIZE(row)
+                if end < HEADER or memcmp(data, b"fs\x02", 3) != 0 or data[3] != self._id:
+                    raise ValueError(f"{end} bytes are no row of this profile")
+                event_time, created, newest = i64(data + 12), i64(data + 20), i64(data + 28)
+                self._load(data, end)
+            for event in events:
+                at, arrival = event.event_time, event.arrival
+                if at > newest:
+                    newest = at
+                if arrival > created:
+                    created = arrival
+                if self._tile:
+                    event_time = newest
+                    last, index = newest // self._tile - self._open, at // self._tile
+                    self._close(last)
+                    part = self._base if index < last else self._part(<int32_t>index)
+                else:
+                    event_time = at if at > event_time else event_time + 1
+                    part = self._base
+                self._update(part, event, at)
+            return self._store(version, event_time, created, newest)
+        finally:
+            self._reset()
+
+    # Parts: a slot for each feature; `size` 0 where it has seen nothing.
+
+    cdef int _clear(self, Slot* part) noexcept:
+        cdef Py_ssize_t i
+        for i in range(self._count):
+            if part[i].room:
+                free(part[i].data)
+        memset(part, 0, sizeof(Slot) * self._count)
+        return 0
+
+    cdef int _reset(self) noexcept:
+        cdef Py_ssize_t t
+        self._clear(self._base)
+        for t in range(self._tiles_held):
+            self._clear(self._tiles[t].slots)
+        self._tiles_held = 0
+        return 0
+
+    cdef Slot* _part(self, int32_t index) except NULL:
+        """The part of a tile; a new one, in its order, where there is none."""
+        cdef Py_ssize_t t = self._tiles_held, room, k
+        cdef Tile* tiles
+        cdef Tile spare
+        while t > 0 and self._tiles[t - 1].index > index:
+            t -= 1
+        if t > 0 and self._tiles[t - 1].index == index:
+            return self._tiles[t - 1].slots
+        if self._tiles_held == self._tiles_room:
+            room = self._tiles_room + 4
+            tiles = <Tile*>realloc(self._tiles, sizeof(Tile) * room)
+            if tiles == NULL:
+                raise MemoryError
+            self._tiles = tiles
+            while self._tiles_room < room:
+                self._tiles[self._tiles_room].slots = <Slot*>malloc(sizeof(Slot) * (self._count + 1))
+                if self._tiles[self._tiles_room].slots == NULL:
+                    raise MemoryError
+                memset(self._tiles[self._tiles_room].slots, 0, sizeof(Slot) * (self._count + 1))
+                self._tiles_room += 1
+        spare = self._tiles[self._tiles_held]
+        for k in range(self._tiles_held, t, -1):
+            self._tiles[k] = self._tiles[k - 1]
+        self._tiles[t] = spare
+        self._tiles[t].index = index
+        self._tiles_held += 1
+        return self._tiles[t].slots
+
+    cdef int _close(self, int64_t before) except -1:
+        """Join the tiles below index `before` into the base."""
+        cdef Tile spare
+        cdef Py_ssize_t k
+        while self._tiles_held and self._tiles[0].index < before:
+            self._join(self._base, self._tiles[0].slots)
+            self._clear(self._tiles[0].slots)
+            spare = self._tiles[0]
+            for k in range(1, self._tiles_held):
+                self._tiles[k - 1] = self._tiles[k]
+            self._tiles_held -= 1
+            self._tiles[self._tiles_held] = spare
+        return 0
+
+    cdef int _join(self, Slot* part, Slot* other) except -1:
+        cdef Py_ssize_t i, at, from_
+        cdef int s, halves, h
+        cdef Spec* spec
+        for i in range(self._count):
+            if not other[i].size:
+                continue
+            if not part[i].size:
+                if part[i].room:
+                    free(part[i].data)
+                part[i] = other[i]
+                memset(&other[i], 0, sizeof(Slot))
+                continue
+            spec = &self._specs[i]
+            if spec.kind == DISTINCT:
+                sketch_join(&part[i], &other[i], spec)
+            elif spec.kind == RECENT:
+                recent_join(&part[i], &other[i], spec.most)
+            elif spec.kind == SINCE:
+                need(&other[i], 8)
+                self._since(&part[i], i64(other[i].data), spec.first)
+            else:
+                at = from_ = 0
+                for h in range(2 if spec.kind == MEAN else 1):
+                    for s in range(spec.sizes):
+                        at = series_join(&part[i], at, &other[i], from_, spec.keep[s])
+                        from_ = series_end(&other[i], from_)
+        return 0
+
+    # A row: its header, its base, and for a profile with tiles how many (u16) and each one's index (i32) and part.
+
+    cdef int _load(self, uint8_t* data, Py_ssize_t end) except -1:
+        cdef Py_ssize_t at = self._load_part(data, HEADER, end, self._base), n, t
+        cdef int32_t index
+        if self._tile:
+            n = self._u16(data, at, end)
+            at += 2
+            for t in range(n):
+                if at + 4 > end:
+                    raise ValueError(f"tile {t} of {n} is missing")
+                index = i32(data + at)
+                if t and index <= self._tiles[self._tiles_held - 1].index:
+                    raise ValueError("its tiles are out of order")
+                at = self._load_part(data, at + 4, end, self._part(index))
+        if at != end:
+            raise ValueError(f"{end - at} bytes too many")
+        return 0
+
+    cdef Py_ssize_t _u16(self, uint8_t* data, Py_ssize_t at, Py_ssize_t end) except -1:
+        cdef uint16_t value
+        if at + 2 > end:
+            raise ValueError(f"{end} bytes end before {at + 2}")
+        memcpy(&value, data + at, 2)
+        return value
+
+    cdef Py_ssize_t _load_part(self, uint8_t* data, Py_ssize_t at, Py_ssize_t end, Slot* part) except -1:
+        """How many slots (u16), for each its signature and size (u32 each), their bytes. Returns where it ends."""
+        cdef Py_ssize_t n = self._u16(data, at, end), directory = at + 2, k, size, i = 0, tried
+        cdef uint32_t signature
+        at = directory + 8 * n
+        if at > end:
+            raise ValueError(f"{end} bytes end before {at}")
+        for k in range(n):
+            signature, size = u32(data + directory + 8 * k), u32(data + directory + 8 * k + 4)
+            if at + size > end:
+                raise ValueError(f"{end} bytes end before {at + size}")
+            for tried in range(self._count):  # slots lie in the order of declaration, so the first try mostly hits
+                if i >= self._count:
+                    i = 0
+                if self._signatures[i] == signature:
+                    part[i].data, part[i].size, part[i].room = data + at, size, 0
+                    i += 1
+                    break
+                i += 1
+            at += size
+        return at
+
+    cdef bytes _store(self, int64_t version, int64_t event_time, int64_t created, int64_t newest):
+        cdef Py_ssize_t size = HEADER + self._part_size(self._base), t
+        cdef uint16_t n = <uint16_t>self._tiles_held
+        if self._tile:
+            if self._tiles_held > 65_535:
+                raise ValueError(f"{self._tiles_held} open tiles")
+            size += 2
+            for t in range(self._tiles_held):
+                size += 4 + self._part_size(self._tiles[t].slots)
+        cdef bytes row = PyBytes_FromStringAndSize(NULL, size)
+        cdef uint8_t* at = <uint8_t*>PyBytes_AS_STRING(row)
+        memcpy(at, b"fs\x02", 3)
+        at[3] = <uint8_t>self._id
+        put64(at + 4, version)
+        put64(at + 12, event_time)
+        put64(at + 20, created)
+        put64(at + 28, newest)
+        at = self._store_part(at + HEADER, self._base)
+        if self._tile:
+            memcpy(at, &n, 2)
+            at += 2
+            for t in range(self._tiles_held):
+                put32(at, <uint32_t>self._tiles[t].index)
+                at = self._store_part(at + 4, self._tiles[t].slots)
+        return row
+
+    cdef Py_ssize_t _part_size(self, Slot* part) noexcept:
+        cdef Py_ssize_t size = 2, i
+        for i in range(self._count):
+            if part[i].size:
+                size += 8 + part[i].size
+        return size
+
+    cdef uint8_t* _store_part(self, uint8_t* at, Slot* part) noexcept:
+        cdef uint16_t n = 0
+        cdef Py_ssize_t i
+        cdef uint8_t* directory = at + 2
+        for i in range(self._count):
+            if part[i].size:
+                put32(directory + 8 * n, self._signatures[i])
+                put32(directory + 8 * n + 4, <uint32_t>part[i].size)
+                n += 1
+        memcpy(at, &n, 2)
+        at = directory + 8 * n
+        for i in range(self._count):
+            if part[i].size:
+                memcpy(at, part[i].data, part[i].size)
+                at += part[i].size
+        return at
+
+    # Events.
+
+    cdef bytes _program(self, kind):
+        """The features that a type of event reaches, as an array of `Reach`."""
+        cdef bytes program
+        cdef list found = self._reached(kind)
+        cdef Reach* reach
+        program = PyBytes_FromStringAndSize(NULL, len(found) * sizeof(Reach))
+        reach = <Reach*>PyBytes_AS_STRING(program)
+        for k, (i, _, least) in enumerate(found):
+            reach[k].feature, reach[k].bounded = i, least is not None
+            reach[k].least = 0.0 if least is None else least
+        if len(self._programs) < 1_024:  # custom types are the clients' choice: do not grow with them for ever
+            self._programs[kind] = program
+        return program
+
+    cdef int _update(self, Slot* part, event, int64_t at) except -1:
+        cdef object kind = event.type, value = event.value
+        cdef bytes program = self._programs.get(kind)
+        cdef Reach* reach
+        cdef Py_ssize_t k
+        cdef bint has_value = value is not None
+        cdef double number = value if has_value else 0.0
+        cdef int64_t amount = llrint(number * 1e6)
+        cdef Spec* spec
+        cdef Slot* slot
+        if program is None:
+            program = self._program(kind)
+        reach = <Reach*>PyBytes_AS_STRING(program)
+        for k in range(PyBytes_GET_SIZE(program) // <Py_ssize_t>sizeof(Reach)):
+            if reach[k].bounded and not (has_value and number >= reach[k].least):
+                continue
+            spec, slot = &self._specs[reach[k].feature], &part[reach[k].feature]
+            if spec.kind == COUNT:
+                self._add(slot, spec, at, 1, 0)
+            elif spec.kind == SUM:
+                if has_value:
+                    self._add(slot, spec, at, amount, 0)
+            elif spec.kind == MEAN:
+                if has_value:
+                    self._add(slot, spec, at, amount, 1)
+            elif spec.kind == SINCE:
+                self._since(slot, at, spec.first)
+            else:
+                self._texts(slot, spec, event, at, self._fields[reach[k].feature])
+        return 0
+
+    cdef int _add(self, Slot* slot, Spec* spec, int64_t at, int64_t amount, int mean) except -1:
+        """Count an amount into every series; for a mean, one into each series of counts before."""
+        cdef Py_ssize_t end = 0
+        cdef int s, h
+        if not slot.size:
+            insert(slot, 0, 4 * spec.sizes * (1 + mean))
+        for h in range(1 + mean):
+            for s in range(spec.sizes):
+                end = series_add(
+                    slot, end, at // spec.size[s], 1 if mean and not h else amount, spec.keep[s]
+                )
+        return 0
+
+    cdef int _since(self, Slot* slot, int64_t at, int first) except -1:
+        if not slot.size:
+            insert(slot, 0, 8)
+            put64(slot.data, at)
+            return 0
+        need(slot, 8)
+        if (at < i64(slot.data)) if first else (at > i64(slot.data)):
+            own(slot, 0)
+            put64(slot.data, at)
+        return 0
+
+    cdef int _texts(self, Slot* slot, Spec* spec, event, int64_t at, str field) except -1:
+        """The aggregates that read a text of the event."""
+        cdef object texts = getattr(event, field)
+        cdef Py_ssize_t size, n, end
+        cdef const char* text
+        cdef uint64_t hashes[32]
+        cdef int s
+        cdef int64_t epoch
+        cdef double weight
+        if texts is None:
+            texts = ()
+        elif isinstance(texts, str):
+            texts = (texts,)
+        if spec.kind == RECENT:
+            for one in texts:
+                text = PyUnicode_AsUTF8AndSize(one, &size)
+                if not slot.size:
+                    insert(slot, 0, 4)
+                recent_add(slot, at, <const uint8_t*>text, size, spec.most)
+        elif spec.kind == DISTINCT:
+            if not texts:
+                return 0
+            if not slot.size:
+                insert(slot, 0, 4 * spec.sizes)
+            n = 0
+            for one in texts:
+                if n == 32:
+                    raise ValueError("an event has at most 32 categories")
+                hashes[n] = hash64(one)
+                n += 1
+            end = 0
+            for s in range(spec.sizes):
+                sketch_keep(slot, end, at // spec.size[s], hashes, n, spec.keep[s], spec.most)
+                end = sketch_end(slot, end)
+        else:
+            if not slot.size:
+                if not texts:
+                    return 0
+                insert(slot, 0, 12)
+            else:
+                need(slot, 12)
+                n = u32(slot.data + 8)
+                need(slot, 12 + 8 * n)
+                texts_end(slot, 12 + 8 * n, n)
+            epoch = at // spec.half_life
+            if epoch > i64(slot.data):
+                decayed_advance(slot, epoch)
+            own(slot, 0)
+            weight = pow(2.0, <double>(at - i64(slot.data) * spec.half_life) / <double>spec.half_life)
+            for one in texts:
+                text = PyUnicode_AsUTF8AndSize(one, &size)
+                decayed_add(slot, <const uint8_t*>text, size, weight)
+            decayed_trim(slot, spec.most)
+            if not u32(slot.data + 8):
+                slot.size = 0
+        return 0
