@@ -32,13 +32,13 @@ def _partition_of(item_id: str, partitions: int) -> int:
 
 
 class _Touched:
-    """The events that some records bring to one key, and the time of its newest event with them."""
+    """A key's row, the events that some records bring to it, and the time of its newest event with them."""
 
-    __slots__ = ("events", "newest", "version")
+    __slots__ = ("events", "newest", "row", "version")
 
-    def __init__(self, newest: Micros) -> None:
+    def __init__(self, row: bytes | None, newest: Micros) -> None:
         self.events: list[Event] = []
-        self.newest, self.version = newest, -1
+        self.row, self.newest, self.version = row, newest, -1
 
 
 class UserFold(Fold[Profile]):
@@ -94,7 +94,7 @@ class UserFold(Fold[Profile]):
                         record, "the key belongs to another partition; producers must use the murmur2 partitioner"
                     )
                     continue
-                mine = touched[key] = _Touched(newest_of(row))
+                mine = touched[key] = _Touched(row, newest_of(row))
             at = event.event_time
             if late(at, mine.newest):
                 meta.late += 1
@@ -109,7 +109,7 @@ class UserFold(Fold[Profile]):
             self.applied.append(event)
         for key, mine in touched.items():
             if mine.events:
-                self._advance(key, mine.events, mine.version)
+                self._advance(key, mine.row, mine.events, mine.version)
 
     def _take_deltas(self) -> list[tuple[int, bytes]]:
         applied, self.applied = self.applied, []
@@ -170,8 +170,8 @@ class ItemFold(Fold[TiledProfile]):
                 key = event.item_id.encode()
                 mine = touched.get(key)
                 if mine is None:
-                    mine = touched[key] = _Touched(0)
+                    mine = touched[key] = _Touched(self.rows.get(key), 0)
                 mine.events.append(event)
                 mine.version = offset
         for key, mine in touched.items():
-            self._advance(key, mine.events, mine.version)
+            self._advance(key, mine.row, mine.events, mine.version)

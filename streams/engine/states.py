@@ -19,7 +19,7 @@ class Gap(RuntimeError):
 
 
 class Fold(ABC, Generic[P]):
-    """`rows`: the state of every key; `changed`: the keys whose row the next snapshot takes."""
+    """`rows`: the state of every key; `changed`: those that the next snapshot takes."""
 
     source: str
     """Logical name of the topic that is folded."""
@@ -30,7 +30,7 @@ class Fold(ABC, Generic[P]):
         self.profile, self.partition = profile, partition
         self.meta = Meta()
         self.rows: dict[bytes, bytes] = {}
-        self.changed: dict[bytes, None] = {}
+        self.changed: dict[bytes, bytes] = {}
         self.rejected: list[DeadLetter] = []
 
     @abstractmethod
@@ -61,8 +61,7 @@ class Fold(ABC, Generic[P]):
 
     def snapshot(self) -> Snapshot:
         """What changed, as a consistent cut at `meta.next_offset`. Synchronous."""
-        rows = [(key, self.rows[key]) for key in self.changed]
-        self.changed = {}
+        rows, self.changed = list(self.changed.items()), {}
         deltas = self._take_deltas()
         records = [*self._own_records(), (META_KEY, encode_json(self.meta))]
         rejected, self.rejected = self.rejected, []
@@ -74,15 +73,14 @@ class Fold(ABC, Generic[P]):
     def _own_records(self) -> list[Row]:
         return []
 
-    def _advance(self, key: bytes, events: Sequence[Event], version: int) -> None:
-        """Fold a key's events. A state that no batch can carry stays as it was: stopping would stop every key."""
-        row = self.profile.advance(self.rows.get(key), events, version)
+    def _advance(self, key: bytes, row: bytes | None, events: Sequence[Event], version: int) -> None:
+        """Fold events of a key with that row. A state that no batch can carry stays: stopping would stop every key."""
+        row = self.profile.advance(row, events, version)
         if len(row) > ROW_MAX:
             reason = f"a state of {len(row)} bytes does not fit into a record; it stays as it was, without these events"
             self.rejected.append(DeadLetter.of(self.log, self.partition, version, reason, key, None))
             return
-        self.rows[key] = row
-        self.changed[key] = None
+        self.rows[key] = self.changed[key] = row
 
     def _reject(self, record: Record, reason: str) -> None:
         offset, key, value = record

@@ -1,0 +1,230 @@
+"""What an event costs the worker: `python -m benchmarks.engine.own --users 1000000 --events 1000000`.
+
+Every feature of `feature_repo/features.py`, both stages, exactly once, one worker. First every user and item gets a
+full row (folded from `--past` events of the last days, so an honest size), written to the changelogs as a commit
+would have. A worker starts and restores them; then a backlog of events (Zipf users and items, 100 in a second of
+event time) is folded from beginning to end. CPU is the worker's process alone, user and system, from a quarter of
+the backlog to its end, so that start, restore and first touches are left out. The broker runs on the same machine,
+the sinks do not run. `--plain` folds without the compiled step.
+"""
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import time
+from bisect import bisect
+from collections.abc import Iterator
+from itertools import accumulate
+from pathlib import Path
+
+import httpx
+import psutil
+from confluent_kafka import Producer
+from rich.console import Console
+from rich.table import Table
+
+from feature_repo.features import item, user
+from freshet.prove.rig import Plan, Rig
+from freshet.settings import Settings, get_settings
+from streams.engine.records import META_KEY, Meta, encode_json
+from streams.events import Event, encode
+from streams.profiles import Profile
+from streams.topics import EVENTS, ITEM_DELTAS, ITEM_FEATURES, USER_FEATURES, partition_of
+
+TYPES = (*["view"] * 55, *["click"] * 15, *["like"] * 5, *["purchase"] * 5, *["rate"] * 10, *["impression"] * 10)
+NOW_US = 1_780_000_000_000_000
+DAY_US = 86_400_000_000
+PAST_DAYS = 3
+STEP_US = 10_000
+TEMPLATES = 400
+"""Different full rows; the keys are many more. A row does not hold its key."""
+CATEGORIES = 40
+FROM = 0.25
+LIMIT_S = 900.0
+LOOK_S = 0.5
+"""Being asked for metrics costs the worker, too."""
+WORKER = """
+import runpy, sys
+sys.modules.update({plain})
+sys.argv = ["faust", "-A", "streams.app", "worker", "-l", "info", "--without-web"]
+runpy.run_module("faust", run_name="__main__", alter_sys=True)
+"""
+PLAIN = {"streams.kernel": None}
+
+
+def event(n: int, user_id: str, item_id: str, at: int, chance: random.Random) -> Event:
+    kind = chance.choice(TYPES)
+    value = chance.randrange(2, 11) / 2 if kind in ("purchase", "rate") else None
+    category = f"category-{int(item_id[1:]) % CATEGORIES}"
+    return Event(f"e{n:012}", user_id, item_id, kind, at, at + chance.randrange(5_000_000), value, (category,))
+
+
+def rows(profile: Profile, past: int, items: int, chance: random.Random) -> list[bytes]:
+    """Full rows, each folded from `past` events of the last days."""
+    made = []
+    for n in range(TEMPLATES):
+        times = sorted(NOW_US - chance.randrange(PAST_DAYS * DAY_US) for _ in range(past))
+        some = [event(k, f"u{n}", f"i{chance.randrange(items)}", at, chance) for k, at in enumerate(times)]
+        made.append(profile.advance(None, some, -1))
+    return made
+
+
+def zipf(n: int, s: float, chance: random.Random) -> Iterator[int]:
+    """Numbers below n, the k-th commonest with weight k**-s, in no order of their own."""
+    weights = list(accumulate(k**-s for k in range(1, n + 1)))
+    names = list(range(n))
+    chance.shuffle(names)
+    while True:
+        yield names[min(n - 1, bisect(weights, chance.random() * weights[-1]))]
+
+
+def fill(settings: Settings, users: int, items: int, past: int) -> tuple[float, float]:
+    """Write a full row for each key, and what a commit writes beside them. Mean bytes of a user's and an item's row."""
+    chance, sizes = random.Random(1), []
+    producer = Producer(
+        {
+            "bootstrap.servers": settings.kafka,
+            "linger.ms": 20,
+            "batch.size": 900_000,
+            "queue.buffering.max.messages": 50_000,
+        }
+    )
+    for profile, topic, count in ((user, USER_FEATURES, users), (item, ITEM_FEATURES, items)):
+        made = rows(profile, past, items, chance)
+        sizes.append(sum(map(len, made)) / len(made))
+        for n in range(count):
+            key = f"{profile.name[0]}{n}".encode()
+            _send(producer, settings.topic(topic), partition_of(key, settings.partitions), key, made[n % TEMPLATES])
+        for p in range(settings.partitions):
+            _send(producer, settings.topic(topic), p, META_KEY, encode_json(Meta(0, 0)))
+    producer.flush()
+    return sizes[0], sizes[1]
+
+
+def backlog(settings: Settings, events: int, users: int, items: int) -> None:
+    chance = random.Random(2)
+    producer = Producer(
+        {
+            "bootstrap.servers": settings.kafka,
+            "enable.idempotence": True,
+            "linger.ms": 20,
+            "batch.size": 500_000,
+            "queue.buffering.max.messages": 50_000,
+        }
+    )
+    who, what = zipf(users, 0.85, chance), zipf(items, 0.9, chance)
+    for n in range(events):
+        one = event(n, f"u{next(who)}", f"i{next(what)}", NOW_US + n * STEP_US, chance)
+        key = one.user_id.encode()
+        _send(producer, settings.topic(EVENTS), partition_of(key, settings.partitions), key, encode(one))
+    producer.flush()
+
+
+def _send(producer: Producer, topic: str, partition: int, key: bytes, value: bytes) -> None:
+    while True:
+        try:
+            producer.produce(topic, value, key, partition)
+            return
+        except BufferError:
+            producer.poll(0.1)
+
+
+def metrics(port: int) -> dict[str, float]:
+    """Name with labels -> value, of the worker; empty before it answers."""
+    try:
+        lines = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text.splitlines()
+    except httpx.HTTPError:
+        return {}
+    return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if line[:1] not in ("", "#")}
+
+
+def applied(found: dict[str, float], source: str) -> int:
+    return int(
+        sum(v for k, v in found.items() if k.startswith("freshet_events") and f'"{source}"' in k and '"applied"' in k)
+    )
+
+
+def cpu(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def measure(events: int, users: int, items: int, past: int, plain: bool) -> dict[str, float]:
+    plan = Plan(workers=0, online_sinks=0, heap_mb=768)
+    with (
+        tempfile.TemporaryDirectory(prefix="freshet-engine-") as folder,
+        Rig(Path(folder) / "rig", get_settings().cache_dir, plan) as rig,
+    ):
+        rig.supervisor.remove("archive")
+        started = time.monotonic()
+        user_row, item_row = fill(rig.settings, users, items, past)
+        backlog(rig.settings, events, users, items)
+        prepared = time.monotonic() - started
+        code = WORKER.format(plain=PLAIN if plain else {})
+        env = {
+            **rig.settings.as_env(),
+            "FRESHET_WORKER_METRICS_PORT": str(rig._metrics + 9),
+            "OMP_NUM_THREADS": "1",
+        }
+        worker = rig.supervisor.add("worker0", [sys.executable, "-c", code], env, rig.logs / "worker0.log")
+        process, give_up = psutil.Process(worker.pid), time.monotonic() + LIMIT_S
+        begun: tuple[float, float, int] | None = None
+        peak = 0
+        while True:
+            found = metrics(rig._metrics + 9)
+            if time.monotonic() > give_up or not process.is_running():
+                raise SystemExit(f"the worker did not finish: {worker.log.read_text()[-3000:]}")
+            at, used, peak = time.monotonic(), cpu(process), max(peak, process.memory_info().rss)
+            done, handed = applied(found, EVENTS), applied(found, ITEM_DELTAS)
+            if begun is None and done >= FROM * events:
+                begun = at, used, done
+            if done == handed == events:
+                break
+            time.sleep(LOOK_S)
+        assert begun is not None
+        return {
+            "users": users,
+            "us_per_event": (used - begun[1]) / (events - begun[2]) * 1e6,
+            "events_per_s": (events - begun[2]) / (at - begun[0]),
+            "peak_mb": peak / 1e6,
+            "restore_s": max((v for k, v in found.items() if k.startswith("freshet_restore_seconds")), default=0.0),
+            "user_row_bytes": user_row,
+            "item_row_bytes": item_row,
+            "prepared_s": prepared,
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--users", type=int, nargs="+", default=[10_000, 1_000_000], help="one run each (default: %(default)s)"
+    )
+    parser.add_argument("--items", type=int, default=60_000)
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument(
+        "--past", type=int, default=30, help="events that each full row was folded from (default: %(default)s)"
+    )
+    parser.add_argument("--plain", action="store_true", help="without the compiled step")
+    parser.add_argument("--json", type=Path, help="write the figures there, too")
+    given = parser.parse_args()
+    table = Table("users", "us CPU an event", "events/s", "peak MB", "restore s", "bytes a user", "bytes an item")
+    figures = []
+    for users in given.users:
+        one = measure(given.events, users, given.items, given.past, given.plain)
+        figures.append(one)
+        table.add_row(
+            f"{users:,}", f"{one['us_per_event']:.1f}", f"{one['events_per_s']:,.0f}", f"{one['peak_mb']:,.0f}",
+            f"{one['restore_s']:.1f}", f"{one['user_row_bytes']:.0f}", f"{one['item_row_bytes']:.0f}",
+        )  # fmt: skip
+    Console().print(table)
+    if len(figures) > 1:
+        growth = figures[-1]["us_per_event"] / figures[0]["us_per_event"]
+        print(f"growth of the cost from {given.users[0]:,} to {given.users[-1]:,} users: {growth:.2f}")
+    if given.json:
+        given.json.write_text(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    main()
