@@ -9,6 +9,7 @@ are left out, for every model alike. Equal scores keep the catalogue's order. Th
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import pytrec_eval
@@ -19,15 +20,22 @@ from bentos.stages.rank import rank
 from bentos.stages.recall import SOURCES
 from training.baselines import Scorer
 from training.datasets import Question
+from training.intervals import Bootstrap, Interval
+from training.shown import Shown
+from training.slices import slices
 
 K = 20
 MEASURES = {
-    "HR@10": "success_10",
-    "HR@20": "success_20",
-    "NDCG@10": "ndcg_cut_10",
-    "NDCG@20": "ndcg_cut_20",
-    "Recall@20": "recall_20",
+    **{f"HR@{k}": f"success_{k}" for k in (5, 10, 20)},
+    **{f"NDCG@{k}": f"ndcg_cut_{k}" for k in (5, 10, 20)},
+    **{f"Recall@{k}": f"recall_{k}" for k in (5, 10, 20)},
+    "MRR@20": "recip_rank",
+    "MAP@20": "map",
 }
+"""Our name -> trec_eval's. Answers end at `K`, so its uncut measures are cut there."""
+MAIN = "NDCG@10"
+"""The measure that decides, with its interval and its differences."""
+_TREC = {"success.5,10,20", "ndcg_cut.5,10,20", "recall.5,10,20", "recip_rank", "map"}
 
 Answers = dict[str, tuple[list[str], float]]
 """By model: its best `K` item ids, best first, and the seconds they took."""
@@ -38,21 +46,28 @@ RANKED, WHOLE = "recall + DIN", "cascade"
 
 @dataclass(frozen=True)
 class Result:
-    """One row of the table: a model under a protocol. `coverage` is the share of items that were recommended at all."""
+    """One row of the table: a model under a protocol.
+
+    `interval` is that of NDCG@10, `behind` that of the cascade's NDCG@10 over the model's, question by question (None
+    for the cascade itself). `beyond` holds what is not accuracy, `slices` the questions and NDCG@10 of each slice.
+    """
 
     model: str
     protocol: str
     questions: int
     metrics: dict[str, float]
-    coverage: float
+    interval: Interval
+    behind: Interval | None
+    beyond: dict[str, float]
+    slices: dict[str, tuple[int, float]]
     training_s: float
     inference_ms: float
     size_mb: float
 
-    def flat(self) -> dict[str, float | int | str]:
+    def flat(self) -> dict[str, Any]:
         """The row as plain columns."""
         row = asdict(self)
-        return {**{k: v for k, v in row.items() if k != "metrics"}, **self.metrics}
+        return {**{k: v for k, v in row.items() if k not in ("metrics", "beyond")}, **self.metrics, **self.beyond}
 
 
 def ranked(name: str, scores: Scorer) -> Panel:
@@ -104,6 +119,17 @@ def staged(cascade: Cascade) -> Panel:
     return answers
 
 
+def whole(cascade: Cascade, name: str) -> Panel:
+    """A cascade as it serves, under a name of its own."""
+
+    def answers(question: Question) -> Answers:
+        start = perf_counter()
+        best = [pick.item_id for pick in cascade.recommend(ask(question)).picks]
+        return {name: (best, perf_counter() - start)}
+
+    return answers
+
+
 @dataclass
 class Scoreboard:
     """Puts questions to models, one pass for all of them, and keeps what they answered."""
@@ -114,16 +140,23 @@ class Scoreboard:
     runs: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     spent: dict[str, float] = field(default_factory=dict)
     items: int = 0
+    users: list[str] = field(default_factory=list)
+    """Who asked each question."""
+    slices: list[list[str]] = field(default_factory=list)
+    shown: dict[str, Shown] = field(default_factory=dict)
 
     def put(self, question: Question) -> None:
         """Put a question to every model."""
         name = f"q{len(self.qrels)}"
         self.qrels[name] = dict.fromkeys(question.positives, 1)
         self.items = max(self.items, len(question.items))
+        self.users.append(question.user_id)
+        self.slices.append(slices(question))
         for panel in self.panels:
             for model, (best, seconds) in panel(question).items():
                 self.spent[model] = self.spent.get(model, 0.0) + seconds
                 self.runs.setdefault(model, {})[name] = {item_id: float(K - r) for r, item_id in enumerate(best)}
+                self.shown.setdefault(model, Shown()).add(question.items, best)
 
     def results(self, training_s: Mapping[str, float], size_mb: Mapping[str, float]) -> list[Result]:
         """One row a model. Raises `ValueError` when no question was asked."""
@@ -131,21 +164,21 @@ class Scoreboard:
             raise ValueError(
                 f"{self.protocol}: no question to ask; the data after the cut holds nothing that was liked"
             )
-        evaluator = pytrec_eval.RelevanceEvaluator(self.qrels, {"success.10,20", "ndcg_cut.10,20", "recall.20"})
+        scores, draws = {model: self._scores(model) for model in self.runs}, Bootstrap(self.users)
         out = []
-        for model, run in self.runs.items():
-            scores = evaluator.evaluate(run)
-            shown = {item_id for answer in run.values() for item_id in answer}
+        for model, mine in scores.items():
+            compared = WHOLE in scores and model != WHOLE
+            behind = draws.difference(scores[WHOLE][MAIN], mine[MAIN]) if compared else None
             out.append(
                 Result(
                     model,
                     self.protocol,
                     len(self.qrels),
-                    {
-                        name: sum(scores.get(q, {}).get(key, 0.0) for q in self.qrels) / len(self.qrels)
-                        for name, key in MEASURES.items()
-                    },
-                    len(shown) / max(self.items, 1),
+                    {name: sum(values) / len(values) for name, values in mine.items()},
+                    draws.interval(mine[MAIN]),
+                    behind,
+                    self.shown[model].measures(self.items),
+                    self._sliced(mine[MAIN]),
                     training_s.get(model, 0.0),
                     self.spent[model] / len(self.qrels) * 1_000,
                     size_mb.get(model, 0.0),
@@ -153,10 +186,18 @@ class Scoreboard:
             )
         return out
 
+    def _scores(self, model: str) -> dict[str, list[float]]:
+        """Each measure of each question, in their order."""
+        found = pytrec_eval.RelevanceEvaluator(self.qrels, _TREC).evaluate(self.runs[model])
+        return {name: [found.get(q, {}).get(key, 0.0) for q in self.qrels] for name, key in MEASURES.items()}
 
-def per_question(board: Scoreboard, model: str, measure: str = "NDCG@10") -> Sequence[float]:
-    """A model's measure for each question, in order, for paired comparisons."""
-    scores = pytrec_eval.RelevanceEvaluator(board.qrels, {"success.10,20", "ndcg_cut.10,20", "recall.20"}).evaluate(
-        board.runs[model]
-    )
-    return [scores.get(q, {}).get(MEASURES[measure], 0.0) for q in board.qrels]
+    def _sliced(self, values: Sequence[float]) -> dict[str, tuple[int, float]]:
+        parts: dict[str, list[float]] = {}
+        for names, value in zip(self.slices, values, strict=True):
+            for name in names:
+                parts.setdefault(name, []).append(value)
+        return {name: (len(part), sum(part) / len(part)) for name, part in sorted(parts.items())}
+
+    def difference(self, model: str, other: str) -> Interval:
+        """Of the main measure, question by question."""
+        return Bootstrap(self.users).difference(self._scores(model)[MAIN], self._scores(other)[MAIN])

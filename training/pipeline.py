@@ -16,17 +16,20 @@ import torch
 
 from bentos import bundle
 from bentos.cascade import Cascade
+from bentos.registry import CHAMPION, champion, folder
 from bentos.stages.recall import SOURCES
 from bentos.stages.rerank import LambdaRank
 from feature_repo.store import open_store
 from freshet.settings import Settings
 from streams.catalogue import Progress, read_catalogue
 from streams.events import Micros
-from training import fitting, registry, report
+from training import edge_cases, fitting, gate, registry, report
 from training.baselines import baselines, megabytes
 from training.clock import Clock
 from training.datasets import Asking, Log, NoData, Question, asked_before, audit, questions, read_log
-from training.evaluation import RANKED, WHOLE, Panel, Result, Scoreboard, ranked, source, staged
+from training.evaluation import RANKED, WHOLE, Panel, Result, Scoreboard, ranked, source, staged, whole
+from training.gate import Gate
+from training.intervals import Interval
 from training.reference import Reference
 
 SPLIT = 0.8
@@ -35,11 +38,13 @@ LEAST_LIKED = 1_000
 """Below this many liked interactions nothing that is fitted can be told from chance."""
 REFERENCE_QUESTIONS = 1_000
 PROTOCOLS = ("static", "prequential")
+UNTIL = "until"
+"""In a bundle's manifest: the time of the last interaction that it was trained on, epoch microseconds."""
 
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What a training gave. `version` is the registered bundle's; `seconds` by step."""
+    """What a training gave. `version` is the registered bundle's, None where there is none. `seconds` by step."""
 
     results: list[Result]
     validation: dict[str, float]
@@ -49,6 +54,7 @@ class TrainReport:
     audited: int
     liked: int
     cut: Micros
+    gate: Gate
 
 
 def train(
@@ -61,7 +67,7 @@ def train(
     threads: int = 2,
     progress: Progress | None = None,
 ) -> TrainReport:
-    """Train, evaluate and (unless told not to) register a bundle and make it champion.
+    """Train, evaluate and (unless told not to, or the gate refuses it) register a bundle and make it champion.
 
     `most_questions` bounds the prequential questions; beyond it an even sample is asked. Raises `NoData` when there is
     too little to learn from, `datasets.Skew` when training and Feast disagree on a value.
@@ -96,28 +102,45 @@ def train(
     cut = int(split * len(log))
     after = fitting.stages(log, cut, categories, asker, check, clock)
     cascade = fitting.assemble(log, cut, after, categories, clock)
-    results, reference = _evaluate(log, cut, cascade, asker, clock, protocols, most_questions)
+    rival = _champion(settings, key)
+    results, reference, gated = _evaluate(log, cut, cascade, rival, asker, clock, protocols, most_questions)
     validation = {f"recall@{cascade.size}": after.found, **after.fitted.validation}
+    final = fitting.assemble(log, len(log), after, categories, clock)
+    with clock.step("gate"):
+        broken = edge_cases.failures(final, {item_id: categories.get(item_id, ()) for item_id in log.item_ids})
+        verdict = gate.judge(broken, *gated)
     version = None
     if register:
-        final = fitting.assemble(log, len(log), after, categories, clock)
         with clock.step("register"), tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary)
-            pq.write_table(reference.table(), folder / bundle.REFERENCE)
+            made = Path(temporary)
+            pq.write_table(reference.table(), made / bundle.REFERENCE)
             metrics = {
                 f"{r.protocol} {name}": value for r in results if r.model == WHOLE for name, value in r.metrics.items()
             }
-            about = {"items": len(log.item_ids), "liked": liked, "cut": int(log.at[cut - 1])}
-            bundle.save(folder, final, key, **about, metrics=metrics)
-            version = registry.register(
+            about = {"items": len(log.item_ids), "liked": liked, "cut": int(log.at[cut - 1]), UNTIL: int(log.at[-1])}
+            bundle.save(made, final, key, **about, metrics=metrics)
+            version = registry.track(
                 settings,
-                folder,
+                made,
                 {**about, "split": split, "users": len(log.user_ids)},
                 {**metrics, **{f"validation {name}": value for name, value in validation.items()}},
                 report.markdown(results),
+                verdict.reasons,
             )
     reranker = type(after.fitted.reranker).__name__
-    return TrainReport(results, validation, reranker, version, clock.seconds, audited, liked, int(log.at[cut - 1]))
+    cut_at = int(log.at[cut - 1])
+    return TrainReport(results, validation, reranker, version, clock.seconds, audited, liked, cut_at, verdict)
+
+
+def _champion(settings: Settings, key: bytes) -> bundle.Bundle | None:
+    """The bundle that serves now; None where there is none that reads the features as they are declared now."""
+    version = champion(settings)
+    if version is None:
+        return None
+    try:
+        return bundle.load(folder(settings, version), key, version)
+    except bundle.BadBundle:
+        return None
 
 
 def _natural(item_id: str) -> tuple[int, str]:
@@ -126,9 +149,19 @@ def _natural(item_id: str) -> tuple[int, str]:
 
 
 def _evaluate(
-    log: Log, cut: int, cascade: Cascade, asker: fitting.Asker, clock: Clock, protocols: Sequence[str], most: int
-) -> tuple[list[Result], Reference]:
-    """The table, and the reference for drift."""
+    log: Log,
+    cut: int,
+    cascade: Cascade,
+    rival: bundle.Bundle | None,
+    asker: fitting.Asker,
+    clock: Clock,
+    protocols: Sequence[str],
+    most: int,
+) -> tuple[list[Result], Reference, tuple[Interval, Interval | None, int]]:
+    """The table, the reference for drift, and what the gate asks for.
+
+    The champion is asked only what came after the last interaction that it was trained on.
+    """
     ours = sum(seconds for name, seconds in clock.seconds.items() if name.startswith("fit "))
     sizes = _sizes(cascade)
     fits, models, spent = baselines(log.matrix(cut)), list[Panel](), {RANKED: ours, WHOLE: ours}
@@ -154,12 +187,20 @@ def _evaluate(
     some = after if len(after) <= most else np.sort(rng.choice(after, most, replace=False))
     every = -(-len(some) // REFERENCE_QUESTIONS)
     board = Scoreboard("prequential", models if "prequential" in protocols else [])
+    floor = Scoreboard("gate", [staged(cascade), models[list(fits).index(gate.FLOOR)]])
+    fair = Scoreboard("gate", [staged(cascade), *([] if rival is None else [whole(rival.cascade, CHAMPION)])])
+    learned = 0 if rival is None else int(rival.manifest.get(UNTIL, log.at[-1]))
     for n, question in enumerate(asker(asked_before(log, some.tolist()), "evaluate prequential")):
         board.put(question)
         if n % every == 0:
             reference.add(cascade, question)
-    results += board.results(spent, sizes)
-    return results, reference
+            floor.put(question)
+            if rival is not None and question.at > learned:
+                fair.put(question)
+    if board.runs:
+        results += board.results(spent, sizes)
+    over_champion = fair.difference(WHOLE, CHAMPION) if fair.runs else None
+    return results, reference, (floor.difference(WHOLE, gate.FLOOR), over_champion, len(fair.users))
 
 
 def _static(log: Log, cut: int) -> list[Asking]:

@@ -1,7 +1,7 @@
 """Registers a bundle in MLflow: its run with parameters, metrics and files, its version, its alias."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,18 @@ from freshet.settings import Settings
 EXPERIMENT = "freshet"
 
 
-def register(
-    settings: Settings, bundle: Path, parameters: Mapping[str, Any], metrics: Mapping[str, float], table: str
-) -> str:
-    """Track a run with its table, register its bundle and make it champion. Returns the version."""
+def track(
+    settings: Settings,
+    bundle: Path,
+    parameters: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    table: str,
+    refused: Sequence[str],
+) -> str | None:
+    """Track a run with its table; register its bundle and make it champion unless there are reasons not to.
+
+    Returns the version, None where it was refused: then the run keeps the reasons, and no bundle.
+    """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
@@ -33,6 +41,10 @@ def register(
     for name, number in metrics.items():
         client.log_metric(run.info.run_id, name.replace("@", "_at_").replace(",", ""), number)
     client.log_text(run.info.run_id, table, "evaluation.md")
+    if refused:
+        client.log_text(run.info.run_id, "\n".join(refused), "refused.txt")
+        client.set_terminated(run.info.run_id, status="FAILED")
+        return None
     client.log_artifacts(run.info.run_id, str(bundle), ARTIFACT)
     client.set_terminated(run.info.run_id)
     try:

@@ -10,16 +10,26 @@ if TYPE_CHECKING:
 
     from training.pipeline import TrainReport
 
-OTHERS = {"coverage": ".3f", "training_s": ".1f", "inference_ms": ".2f", "size_mb": ".2f"}
-HEADINGS = ("model", *MEASURES, "coverage", "training s", "inference ms", "size MB")
+SHOWN = ("HR@10", "HR@20", "NDCG@10", "NDCG@20", "Recall@20")
+"""The measures of the terminal's table; the page in MLflow and `--json` have all."""
+BEYOND = {"coverage": ".3f", "Gini": ".3f", "novelty": ".2f", "likes": ".1f", "diversity": ".3f"}
+COSTS = {"training_s": ".1f", "inference_ms": ".2f", "size_mb": ".2f"}
+HEADINGS = ("model", *SHOWN, "cascade ahead by", "coverage", "training s", "inference ms", "size MB")
+
+
+def ahead(result: Result) -> str:
+    """By how much NDCG@10 of the cascade is above the model's, with its 95% interval."""
+    return "" if result.behind is None else "{:+.4f} [{:+.4f}, {:+.4f}]".format(*result.behind)
 
 
 def cells(result: Result) -> tuple[str, ...]:
     """One row of the table, as `HEADINGS` name them."""
     return (
         result.model,
-        *(f"{result.metrics[name]:.4f}" for name in MEASURES),
-        *(format(getattr(result, name), form) for name, form in OTHERS.items()),
+        *(f"{result.metrics[name]:.4f}" for name in SHOWN),
+        ahead(result),
+        format(result.beyond["coverage"], BEYOND["coverage"]),
+        *(format(getattr(result, name), form) for name, form in COSTS.items()),
     )
 
 
@@ -30,13 +40,13 @@ def tables(results: Sequence[Result]) -> "list[Table]":
     made = []
     for protocol in dict.fromkeys(r.protocol for r in results):
         rows = [r for r in results if r.protocol == protocol]
-        best = {name: max(r.metrics[name] for r in rows) for name in MEASURES}
+        best = {name: max(r.metrics[name] for r in rows) for name in SHOWN}
         table = Table(title=f"{protocol}, {rows[0].questions:,} questions", title_justify="left", box=None)
         for heading in HEADINGS:
             table.add_column(heading, justify="left" if heading == "model" else "right", no_wrap=True)
         for r in rows:
             shown = list(cells(r))
-            for n, name in enumerate(MEASURES, 1):
+            for n, name in enumerate(SHOWN, 1):
                 if r.metrics[name] == best[name] > 0:
                     shown[n] = f"[bold]{shown[n]}[/]"
             table.add_row(*shown)
@@ -45,25 +55,72 @@ def tables(results: Sequence[Result]) -> "list[Table]":
 
 
 def markdown(results: Sequence[Result]) -> str:
-    """The same tables for a page, and for the run in MLflow."""
+    """Everything, for a page, and for the run in MLflow: accuracy, what is beyond it, and slices."""
     lines: list[str] = []
     for protocol in dict.fromkeys(r.protocol for r in results):
         rows = [r for r in results if r.protocol == protocol]
-        lines += [f"**{protocol}**, {rows[0].questions:,} questions", "", "| " + " | ".join(HEADINGS) + " |"]
-        lines += ["|---" + "|--:" * (len(HEADINGS) - 1) + "|"]
-        lines += ["| " + " | ".join(cells(r)) + " |" for r in rows]
-        lines += [""]
+        kinds = list(dict.fromkeys(name for r in rows for name in r.slices))
+        lines += [f"**{protocol}**, {rows[0].questions:,} questions", ""]
+        lines += _table(
+            ("model", *MEASURES, "95% of NDCG@10", "cascade ahead by"),
+            [
+                (
+                    r.model,
+                    *(f"{r.metrics[name]:.4f}" for name in MEASURES),
+                    f"{r.interval.low:.4f} to {r.interval.high:.4f}",
+                    ahead(r),
+                )
+                for r in rows
+            ],
+        )
+        lines += _table(
+            ("model", *BEYOND, "training s", "inference ms", "size MB"),
+            [
+                (
+                    r.model,
+                    *(format(r.beyond[name], form) for name, form in BEYOND.items()),
+                    *(format(getattr(r, name), form) for name, form in COSTS.items()),
+                )
+                for r in rows
+            ],
+        )
+        counts = {name: r.slices[name][0] for r in rows for name in r.slices}
+        lines += _table(
+            ("NDCG@10 by slice", *(f"{name} ({counts[name]:,})" for name in kinds)),
+            [(r.model, *(f"{r.slices[name][1]:.4f}" for name in kinds)) for r in rows],
+        )
     return "\n".join(lines)
 
 
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = ["| " + " | ".join(headings) + " |", "|---" + "|--:" * (len(headings) - 1) + "|"]
+    return [*lines, *("| " + " | ".join(row) + " |" for row in rows), ""]
+
+
 def summary(report: "TrainReport") -> str:
-    """What the table does not say, in three lines."""
+    """What the table does not say, in four lines."""
     seconds = ", ".join(f"{name} {spent:.0f}" for name, spent in report.seconds.items() if spent >= 1)
     checks = ", ".join(f"{name} {value:.4f}" for name, value in report.validation.items())
     return (
+        f"{verdict(report)}\n"
         f"validation: {checks}; {report.reranker} re-ranks\n"
         f"{report.audited:,} values equal those of Feast's own join\n"
         f"{sum(report.seconds.values()):.0f} s: {seconds}"
+    )
+
+
+def verdict(report: "TrainReport") -> str:
+    """What became of the bundle, and why."""
+    gate = report.gate
+    if gate.reasons:
+        return "refused, nothing was registered: " + "; ".join(gate.reasons)
+    over = f"over popularity {gate.over_popularity.mean:+.4f} NDCG@10"
+    if gate.over_champion is not None:
+        over += (
+            f", over the champion {gate.over_champion.mean:+.4f} on {gate.champion_questions:,} questions new to both"
+        )
+    return f"passed the gate ({over}); " + (
+        f"bundle {report.version} is champion" if report.version else "not registered"
     )
 
 
@@ -77,4 +134,7 @@ def plain(report: "TrainReport") -> dict[str, Any]:
         "audited": report.audited,
         "seconds": report.seconds,
         "liked": report.liked,
+        "refused": report.gate.reasons,
+        "over_popularity": report.gate.over_popularity,
+        "over_champion": report.gate.over_champion,
     }

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from freshet.cli.exits import Exit
 from freshet.cli.progress import bars
 from freshet.cli.reach import require
 from freshet.cli.recommend import recommend
@@ -21,6 +22,7 @@ def train(
     """Train the cascade on point-in-time features, compare it with its baselines, register a signed bundle.
 
     Reads the archive and the offline store: run `freshet backfill` first. Serving takes the new bundle up by itself.
+    One that is clearly worse than popularity or than the champion, or fails an edge case, is refused (exit code 1).
     """
     from freshet.settings import get_settings
     from training import report
@@ -43,13 +45,14 @@ def train(
         )
     if as_json:
         typer.echo(json.dumps(report.plain(result), indent=1))
-        return
+        raise typer.Exit(Exit.NO if result.gate.reasons else Exit.OK)
     from rich.console import Console
 
     console = Console()
     for table in report.tables(result.results):
         console.print(table)
-    console.print(report.summary(result))
+    console.print(report.summary(result), style="red" if result.gate.reasons else None)
+    raise typer.Exit(Exit.NO if result.gate.reasons else Exit.OK)
 
 
 COMMANDS = (train, recommend)

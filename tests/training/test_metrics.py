@@ -7,17 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bentos.inputs import ItemTable
+from bentos.inputs import ITEM_COLUMNS, ItemTable
+from feature_repo.features import user as user_profile
 from training.datasets import Question
-from training.evaluation import Result, Scoreboard, per_question, ranked
+from training.evaluation import WHOLE, Result, Scoreboard, ranked
 from training.rankers import ndcg
+from training.shown import Shown
+from training.slices import slices
 
 
 def question(*positives: str, seen: tuple[str, ...] = (), items: int = 30) -> Question:
     table = ItemTable()
     for n in range(items):
         table.describe(f"i{n}", ())
-    return Question("u", 0, {}, table.at(0), frozenset(seen), positives)
+    return Question("u", 0, user_profile.values(None, 0), table.at(0), frozenset(seen), positives)
 
 
 def always(*best: int) -> Any:
@@ -71,11 +74,61 @@ def test_the_mean_is_over_all_questions_even_those_without_an_answer() -> None:
 
     board = asked([knows_one], [question("i0"), question("i1")])
     assert board.results({}, {})[0].metrics["NDCG@10"] == pytest.approx(0.5)
-    assert per_question(board, "m") == [1.0, 0.0]
+
+
+def test_every_other_measure_by_hand() -> None:
+    """Right at places 3 and 6, one of three missed."""
+    got = result(always(*range(20)), question("i2", "i5", "i29")).metrics
+    assert (got["HR@5"], got["Recall@5"], got["Recall@10"]) == (1, pytest.approx(1 / 3), pytest.approx(2 / 3))
+    assert got["NDCG@5"] == pytest.approx(0.5 / (1 + 1 / log2(3) + 0.5))
+    assert got["MRR@20"] == pytest.approx(1 / 3)
+    assert got["MAP@20"] == pytest.approx((1 / 3 + 2 / 6) / 3)
 
 
 def test_coverage_is_the_share_of_items_that_were_shown() -> None:
-    assert result(always(0, 1, 2), question("i0"), question("i1")).coverage == pytest.approx(3 / 30)
+    shown = result(always(0, 1, 2), question("i0"), question("i1")).beyond
+    assert shown["coverage"] == pytest.approx(3 / 30)
+    assert shown["Gini"] == pytest.approx(27 / 30), "three of thirty share all of it"
+
+
+def test_gini_is_0_when_every_item_is_shown_alike() -> None:
+    assert result(always(*range(20)), question("i0", items=20)).beyond["Gini"] == pytest.approx(0)
+
+
+def test_novelty_likes_and_diversity_by_hand() -> None:
+    table = ItemTable()
+    for name, categories in (("a", ("x",)), ("b", ("x", "y")), ("c", ("z",))):
+        table.describe(name, categories)
+    items = table.at(0)
+    items.values[:, ITEM_COLUMNS.index("likes_ever")] = [6, 2, 0]
+    shown = Shown()
+    shown.add(items, ["a", "b", "c"])
+    got = shown.measures(3)
+    assert got["likes"] == pytest.approx(8 / 3)
+    assert got["novelty"] == pytest.approx(-(log2(7 / 11) + log2(3 / 11) + log2(1 / 11)) / 3)
+    assert got["diversity"] == pytest.approx(2 / 3), "a and b share a category, c shares none"
+
+
+def test_slices_say_who_asks_and_for_what() -> None:
+    values = user_profile.values(None, 0) | {"likes_ever": 5, "last_seen_s": 3_600.0}
+    new = question("i0")
+    assert slices(new) == ["user: new", "gap: a day or more", "item: new"]
+    known = Question("u", 0, values, new.items, frozenset(), ("i0", "i1"))
+    assert slices(known) == ["user: light", "gap: below a day"], "several right answers fall into no slice of items"
+
+
+def test_the_cascade_is_compared_with_every_model_question_by_question() -> None:
+    def both(asked_for: Question) -> Any:
+        right = list(asked_for.positives)
+        return {WHOLE: (right, 0.0), "m": (right if asked_for.positives[0] != "i0" else [], 0.0)}
+
+    board = asked([both], [question(f"i{n % 4}") for n in range(40)])
+    ours, theirs = board.results({}, {})
+    assert ours.behind is None
+    assert theirs.behind is not None
+    assert theirs.behind.mean == pytest.approx(10 / 40)
+    assert board.difference("m", WHOLE).mean == pytest.approx(-10 / 40)
+    assert theirs.slices["user: new"] == (40, pytest.approx(30 / 40))
 
 
 def test_no_question_is_an_error_and_not_a_zero() -> None:

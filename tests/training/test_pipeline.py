@@ -18,6 +18,7 @@ from tests.streams.folded import SECOND, START, archive, partitioned
 from training.datasets import NoData
 from training.evaluation import WHOLE
 from training.pipeline import PROTOCOLS, train
+from training.registry import track
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -60,8 +61,16 @@ def test_a_training_ends_in_a_bundle_that_serves(settings: Settings) -> None:
     assert prequential["EASE"] > 1.3 * prequential["popularity"]
     assert {"audit", "register", "evaluate static"} <= set(steps)
 
+    assert report.gate.reasons == []
+    assert report.gate.over_popularity.low > 0
+    behind = {r.model: r.behind for r in report.results if r.protocol == "prequential"}
+    assert behind["popularity"] is not None
+    assert behind["popularity"].low > 0, "the planted tastes are worth more than chance"
+
     version = registry.champion(settings)
     assert version == report.version
+    assert track(settings, registry.folder(settings, version), {}, {}, "a table", ["it is worse"]) is None
+    assert registry.champion(settings) == version, "what is refused is no version"
     loaded = bundle.load(registry.folder(settings, version), settings.signing_key(), version)
     assert loaded.manifest["metrics"]["prequential NDCG@10"] == pytest.approx(prequential[WHOLE])
     state = user_profile.new()
