@@ -10,7 +10,7 @@ from pathlib import Path
 
 from freshet.prove import checker
 from freshet.prove.faults import Fault
-from freshet.prove.progress import FOLD
+from freshet.prove.progress import FOLD, STORE
 from freshet.prove.rig import Plan, Rig, Unproved
 from freshet.prove.scenarios import Scenario
 from freshet.prove.verdict import ENDED_WELL, Injected, Report, Verdict
@@ -186,10 +186,20 @@ class _Run:
 
         def recovered() -> bool:
             injected.recovered_s = self._rig.progress.moved_after(injected.place, since, marks)
+            if injected.recovered_s is None and self._nothing_left(injected.place):
+                injected.recovered_s = time.monotonic() - since
             return injected.recovered_s is not None
 
         what = f"{injected.place} after {injected.fault} of {injected.detail}"
         self._until(recovered, what, CONTROL_QUIET_S if self._order.scenario.is_control else RECOVERY_S)
+
+    def _nothing_left(self, place: str) -> bool:
+        """Whether all was sent and this place has done it, so that it cannot move any more."""
+        if self._workload.acknowledged < self._workload.count:
+            return False
+        if place == STORE:
+            return not quiet.left(self._rig.settings)
+        return not self._rig.progress.behind(place, self._workload.ends)
 
     def _until(self, true: Callable[[], bool], what: str, limit_s: float = RECOVERY_S) -> None:
         give_up = time.monotonic() + limit_s
