@@ -6,6 +6,7 @@ records to `dead-letters`; `items` folds `item-deltas` into `item-features`. How
 """
 
 import asyncio
+from collections.abc import Sequence
 
 import faust
 from faust.types import StreamT
@@ -17,14 +18,18 @@ from streams.engine.transport import Batch, BatchSchema
 from streams.topics import EVENTS, ITEM_DELTAS, ITEM_FEATURES, USER_FEATURES
 
 
-def attach(app: faust.App, settings: Settings) -> tuple[Stage, ...]:
-    """Register the agents on the app, and what they do when it rebalances and stops. Returns their stages."""
-    stages = (
+def stages(settings: Settings) -> tuple[Stage, ...]:
+    """The two stages of the line."""
+    return (
         Stage(settings, EVENTS, USER_FEATURES, lambda partition: UserFold.of(settings, partition)),
         Stage(settings, ITEM_DELTAS, ITEM_FEATURES, ItemFold),
     )
-    for name, stage in zip(("users", "items"), stages, strict=True):
-        _agent(app, name, stage)
+
+
+def attach(app: faust.App, stages: Sequence[Stage]) -> None:
+    """Register an agent for each stage on the app, and what it does when the app rebalances and stops."""
+    for stage in stages:
+        _agent(app, stage)
 
     @app.on_rebalance_complete.connect
     async def assigned(*_: object, **__: object) -> None:
@@ -41,14 +46,12 @@ def attach(app: faust.App, settings: Settings) -> tuple[Stage, ...]:
     async def stopping(*_: object, **__: object) -> None:
         await asyncio.gather(*(stage.close() for stage in stages))
 
-    return stages
 
-
-def _agent(app: faust.App, name: str, stage: Stage) -> None:
+def _agent(app: faust.App, stage: Stage) -> None:
     source = app.topic(stage.topic, schema=BatchSchema(), acks=False)  # the offset travels in our own transactions
 
     async def fold(batches: StreamT[Batch]) -> None:
         async for batch in batches:
             await stage.process(batch)
 
-    app.agent(source, name=name)(fold)
+    app.agent(source, name=stage.source)(fold)

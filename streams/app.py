@@ -1,86 +1,13 @@
-"""The worker: `faust -A streams.app worker -l info --without-web`. Its parameters come from `FRESHET_*` only.
-
-Faust gives the process, the consumer group and the agents' loop. What the agents do is left to `streams.agents`.
-"""
+"""The line's worker: `faust -A streams.app worker -l info --without-web`."""
 
 import gc
-import logging
-import sys
 
-import faust
 import mode.loop
-from faust.types import TP
 
-from feature_repo.features import user
-from freshet.settings import Settings, SettingsError, get_settings
-from streams.agents import attach
-from streams.engine.metrics import serve_metrics
-from streams.engine.stage import Stage
-from streams.engine.transport import BatchTransport
-from streams.topics import TopicsError, create_topics
-
-SESSION_S = 6.0
-"""After so long without a heartbeat a worker's partitions move on; 6 s is the least that Kafka's default allows."""
-FETCH_BYTES = 1 << 20
-"""Of one partition at once: about 5,000 events, 50 ms of folding."""
-BUFFERED_BATCHES = 4
-"""Batches that wait for an agent, so at most 4 MiB a topic: Faust stops fetching when the agent is slower."""
-
-log = logging.getLogger(__name__)
-
-
-class Worker(faust.App):
-    """Faust's app, which makes sure of its topics before its consumer starts."""
-
-    settings: Settings
-    stages: tuple[Stage, ...]
-
-    async def on_first_start(self) -> None:
-        await super().on_first_start()
-        log.info("the fold is %s", "compiled" if user.compiled else "in Python, eight times slower: see the README")
-        try:
-            await create_topics(self.settings)
-            serve_metrics(self.settings, self.stages, self._end_offset)
-        except (SettingsError, TopicsError) as error:
-            print(f"the worker cannot start: {error}", file=sys.stderr, flush=True)
-            raise SystemExit(1) from error
-
-    def _end_offset(self, topic: str, partition: int) -> int | None:
-        tp = TP(self.settings.topic(topic), partition)
-        return self.consumer.highwater(tp) if tp in self.consumer.assignment() else None
-
-
-def create_app(settings: Settings) -> Worker:
-    """The Faust app of these settings, with its agents."""
-    datadir = settings.home / "faust"
-    datadir.mkdir(parents=True, exist_ok=True)  # Faust makes the last folder only
-    app = Worker(
-        settings.topic(settings.app_id),
-        broker=[f"kafka://{address}" for address in settings.kafka.split(",")],
-        store="memory://",
-        datadir=str(datadir),
-        topic_partitions=settings.partitions,
-        topic_allow_declare=False,
-        topic_disable_leader=True,
-        table_standby_replicas=0,
-        consumer_auto_offset_reset="earliest",
-        consumer_max_fetch_size=FETCH_BYTES,
-        consumer_group_instance_id=settings.instance,
-        stream_buffer_maxsize=BUFFERED_BATCHES,
-        stream_wait_empty=False,
-        broker_session_timeout=SESSION_S,
-        broker_heartbeat_interval=1.0,
-        broker_rebalance_timeout=10.0,
-        broker_request_timeout=30.0,
-        broker_max_poll_records=None,
-        broker_check_crcs=False,
-        web_enabled=False,
-    )
-    app.transport = BatchTransport(app.conf.broker_consumer, app)
-    app.settings, app.stages = settings, attach(app, settings)
-    return app
-
+from freshet.settings import get_settings
+from streams.agents import stages
+from streams.worker import create_app
 
 mode.loop.use("uvloop")
 gc.set_threshold(100_000, 50, 100)  # folding makes many short-lived objects and no cycles
-app = create_app(get_settings())
+app = create_app(get_settings(), stages(get_settings()))

@@ -165,7 +165,7 @@ def measure(events: int, users: int, items: int, past: int, plain: bool) -> dict
         code = WORKER.format(plain=PLAIN if plain else {})
         env = {
             **rig.settings.as_env(),
-            "FRESHET_WORKER_METRICS_PORT": str(rig._metrics + 9),
+            "FRESHET_WORKER_METRICS_PORT": str(rig.metrics_port + 9),
             "OMP_NUM_THREADS": "1",
         }
         worker = rig.supervisor.add("worker0", [sys.executable, "-c", code], env, rig.logs / "worker0.log")
@@ -173,7 +173,7 @@ def measure(events: int, users: int, items: int, past: int, plain: bool) -> dict
         begun: tuple[float, float, int] | None = None
         peak = 0
         while True:
-            found = metrics(rig._metrics + 9)
+            found = metrics(rig.metrics_port + 9)
             if time.monotonic() > give_up or not process.is_running():
                 raise SystemExit(f"the worker did not finish: {worker.log.read_text()[-3000:]}")
             at, used, peak = time.monotonic(), cpu(process), max(peak, process.memory_info().rss)

@@ -76,7 +76,7 @@ class Rig:
         names = [f"kafka{n}" for n in range(1, plan.brokers + 1)]
         first, store = self._claims.choose(at, run=2 * plan.brokers), self._claims.choose(at + 100)
         self._ports = {name: first + n for n, name in enumerate(names)} | {"redis": store}
-        self._metrics = self._claims.choose(at + 200, run=METRICS_PORTS)
+        self.metrics_port = self._claims.choose(at + 200, run=METRICS_PORTS)
         self.settings = Settings(
             home=folder / "home",
             cache_dir=cache_dir,
@@ -230,7 +230,7 @@ class Rig:
     def _ours(
         self, name: str, program: list[str], metrics: str, *, instance: str = "", once: str | None = None
     ) -> Process:
-        port = self._metrics + self._numbers.setdefault(name, len(self._numbers))
+        port = self.metrics_port + self._numbers.setdefault(name, len(self._numbers))
         settings = {**self.settings.as_env(), variable(metrics): str(port), variable("instance"): instance}
         command = [sys.executable, "-m", "freshet.prove.launch", *self.plan.launch, *program]
         env = settings | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}

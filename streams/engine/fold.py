@@ -16,7 +16,7 @@ from streams.engine import deltas
 from streams.engine.records import Record, Row
 from streams.engine.ring import KEY as RING_KEY
 from streams.engine.ring import Ring
-from streams.engine.states import Fold, Gap
+from streams.engine.states import Fold, Gap, ProfileFold
 from streams.events import BadEvent, Event, Micros, decode
 from streams.profiles import Profile, TiledProfile, newest_of
 from streams.topics import EVENTS, ITEM_DELTAS, ITEM_FEATURES, USER_FEATURES, partition_of
@@ -41,7 +41,7 @@ class _Touched:
         self.row, self.newest, self.version = row, newest, -1
 
 
-class UserFold(Fold[Profile]):
+class UserFold(ProfileFold[Profile]):
     """`events` of one partition into user rows, and the events that were applied into deltas for the items.
 
     `partitions` is the number of partitions of `events`: a new user whose key belongs to another one is refused, as it
@@ -135,7 +135,7 @@ class UserFold(Fold[Profile]):
         self.ring.loaded(self.meta.applied)
 
 
-class ItemFold(Fold[TiledProfile]):
+class ItemFold(ProfileFold[TiledProfile]):
     """`item-deltas` of one partition into item rows. `meta.applied` counts events; none is late or a duplicate.
 
     Transactions leave marks in a topic, so its offsets rise without being contiguous; the deltas' own numbers are.

@@ -4,7 +4,7 @@ Counts are read from the folds' own meta records when Prometheus asks, so they c
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -33,7 +33,7 @@ class Progressing(Protocol):
 
     @property
     def source(self) -> str: ...
-    def folds(self) -> Mapping[int, Fold[Any]]: ...
+    def folds(self) -> Mapping[int, Fold]: ...
 
 
 class _Progress(Collector):

@@ -7,7 +7,6 @@ partitions come and go is left to `streams.engine.stage`.
 import asyncio
 from collections import defaultdict
 from time import perf_counter
-from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.errors import ProducerFenced
@@ -35,7 +34,7 @@ def outputs(settings: Settings, log: str, partition: int, snapshot: Snapshot) ->
 class Owner:
     """`committed` is the source offset that the last transaction carried; the group's offset must equal it."""
 
-    def __init__(self, settings: Settings, fold: Fold[Any], transactions: Transactions) -> None:
+    def __init__(self, settings: Settings, fold: Fold, transactions: Transactions) -> None:
         self.fold, self.transactions = fold, transactions
         self.committed = fold.meta.next_offset
         self.paused = True

@@ -10,7 +10,6 @@ import gc
 import logging
 from collections.abc import Callable, Collection, Mapping
 from time import perf_counter
-from typing import Any
 
 import msgspec
 from aiokafka import TopicPartition
@@ -37,14 +36,14 @@ log = logging.getLogger(__name__)
 class Stage:
     """`make(partition)` gives a fresh fold; its class says which topics it reads and writes."""
 
-    def __init__(self, settings: Settings, source: str, log_topic: str, make: Callable[[int], Fold[Any]]) -> None:
+    def __init__(self, settings: Settings, source: str, log_topic: str, make: Callable[[int], Fold]) -> None:
         self.source, self.topic = source, settings.topic(source)
         self.group = settings.topic(settings.app_id)
         self._settings, self._log_topic, self._make = settings, settings.topic(log_topic), make
         self._owners: dict[int, Owner] = {}
         self._rebalances = 0
 
-    def folds(self) -> Mapping[int, Fold[Any]]:
+    def folds(self) -> Mapping[int, Fold]:
         """The folds of the partitions that are ours now."""
         return {partition: owner.fold for partition, owner in list(self._owners.items())}
 

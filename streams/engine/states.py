@@ -18,7 +18,7 @@ class Gap(RuntimeError):
     """Records are missing between what the state expects and what came."""
 
 
-class Fold(ABC, Generic[P]):
+class Fold(ABC):
     """`rows`: the state of every key; `changed`: those that the next snapshot takes."""
 
     source: str
@@ -26,8 +26,8 @@ class Fold(ABC, Generic[P]):
     log: str
     """Logical name of the topic that the rows go to, and are restored from."""
 
-    def __init__(self, profile: P, partition: int) -> None:
-        self.profile, self.partition = profile, partition
+    def __init__(self, partition: int) -> None:
+        self.partition = partition
         self.meta = Meta()
         self.rows: dict[bytes, bytes] = {}
         self.changed: dict[bytes, bytes] = {}
@@ -48,10 +48,10 @@ class Fold(ABC, Generic[P]):
         else:
             self.rows[key] = value
 
-    def _load_record(self, key: bytes, value: bytes | None) -> None:
+    def _load_record(self, key: bytes, value: bytes | None) -> None:  # noqa: B027 (most have none)
         """One of the stage's own records."""
 
-    def loaded(self) -> None:
+    def loaded(self) -> None:  # noqa: B027 (most need none)
         """All records are loaded: check them against each other."""
 
     def begin(self, offset: int) -> None:
@@ -73,6 +73,19 @@ class Fold(ABC, Generic[P]):
     def _own_records(self) -> list[Row]:
         return []
 
+    def _reject(self, record: Record, reason: str) -> None:
+        offset, key, value = record
+        self.rejected.append(DeadLetter.of(self.source, self.partition, offset, reason, key, value))
+        self.meta.rejected += 1
+
+
+class ProfileFold(Fold, Generic[P]):
+    """A fold whose rows are states of a profile."""
+
+    def __init__(self, profile: P, partition: int) -> None:
+        super().__init__(partition)
+        self.profile = profile
+
     def _advance(self, key: bytes, row: bytes | None, events: Sequence[Event], version: int) -> None:
         """Fold events of a key with that row. A state that no batch can carry stays: stopping would stop every key."""
         row = self.profile.advance(row, events, version)
@@ -81,8 +94,3 @@ class Fold(ABC, Generic[P]):
             self.rejected.append(DeadLetter.of(self.log, self.partition, version, reason, key, None))
             return
         self.rows[key] = self.changed[key] = row
-
-    def _reject(self, record: Record, reason: str) -> None:
-        offset, key, value = record
-        self.rejected.append(DeadLetter.of(self.source, self.partition, offset, reason, key, value))
-        self.meta.rejected += 1
