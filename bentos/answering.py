@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from bentos import deadline
 from bentos.bundle import Bundle
 from bentos.cascade import Ask, Pick, allowed, popular
 from bentos.champion import Champion
@@ -37,6 +38,8 @@ MODEL_MISSING = "model_missing"
 """No bundle is champion yet: what is liked lately."""
 MODEL_FAILED = "model_failed"
 """The bundle raised on this question, which is an error of ours that the log tells of: what is liked lately."""
+RANK_SKIPPED, RERANK_SKIPPED = "rank_skipped", "rerank_skipped"
+"""The deadline had passed: as recall named them, or as ranking ordered them."""
 NO_ITEM_FEATURES = "no_item_features"
 """No item has an event yet: the newest of the catalogue."""
 NO_ITEMS = "no_items"
@@ -141,11 +144,12 @@ class Answering:
             return [], {}, [NO_ITEMS]
         if bundle is not None and arm != "popular":
             try:
-                answer = bundle.cascade.recommend(ask)
+                answer = bundle.cascade.recommend(ask, deadline.passed)
             except Exception:  # a model is data that somebody trained: none of its errors may reach a client as a 500
                 log.exception("bundle %s failed on user %r", bundle.version, ask.user_id)
                 return popular(ask), {}, [MODEL_FAILED]
-            return answer.picks, answer.stages_ms, []
+            lacking = [] if answer.skipped is None else [RANK_SKIPPED if answer.skipped == "rank" else RERANK_SKIPPED]
+            return answer.picks, answer.stages_ms, lacking
         lacking = [MODEL_MISSING] if bundle is None else []
         if not self.items.seen:
             return self._newest(ask), {}, [*lacking, NO_ITEM_FEATURES]

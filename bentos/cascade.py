@@ -4,7 +4,7 @@ Where the user's values and the item matrix come from, and what is done with the
 and `training.evaluation`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -52,11 +52,15 @@ class Pick:
 
 @dataclass(frozen=True)
 class Answer:
-    """The best `k` items, best first. `stages_ms`: recall, rank, rerank, total, in milliseconds."""
+    """The best `k` items, best first. `stages_ms`: recall, rank, rerank, total, in milliseconds.
+
+    `skipped`: the stages that were left out as the time was up: "rank" (and re-rank with it) or "rerank".
+    """
 
     picks: list[Pick]
     candidates: int
     stages_ms: dict[str, float] = field(default_factory=dict)
+    skipped: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,16 +148,22 @@ class Cascade:
         scores = self.reranker.scores(np.concatenate([f.inputs, logits[:, None]], 1))
         return diversify(scores, ask.items.categories[f.rows], ask.k, self.diversity), scores
 
-    def recommend(self, ask: Ask) -> Answer:
-        """Answer one question. Deterministic: equal scores keep the order in which recall named them."""
+    def recommend(self, ask: Ask, late: Callable[[], bool] = lambda: False) -> Answer:
+        """Answer one question. Deterministic: equal scores keep the order in which recall named them.
+
+        `late` is asked after each stage; once it says so, what is there is the answer.
+        """
         start = perf_counter()
         f = self.features(ask)
         recalled = perf_counter()
         if len(f.rows) == 0:
             return Answer([], 0, _stages(start, recalled, recalled))
+        if late():
+            return Answer(_recalled(ask, f), len(f.rows), _stages(start, recalled, recalled), "rank")
         logits, attention = rank(self.din, f.inputs, f.vectors, f.history, f.ages_s)
         ranked = perf_counter()
-        order, scores = self.order(ask, f, logits)
+        skipped = "rerank" if late() else None
+        order, scores = (np.argsort(-logits, kind="stable")[: ask.k], logits) if skipped else self.order(ask, f, logits)
         picks = [
             Pick(
                 ask.items.ids[row := int(f.rows[i])],
@@ -164,7 +174,22 @@ class Cascade:
             )
             for i in order.tolist()
         ]
-        return Answer(picks, len(f.rows), _stages(start, recalled, ranked))
+        return Answer(picks, len(f.rows), _stages(start, recalled, ranked), skipped)
+
+
+def _recalled(ask: Ask, f: Features) -> list[Pick]:
+    """The candidates in the order in which recall named them."""
+    first = [(int(row), sources) for row, sources in zip(f.rows[: ask.k], f.sources, strict=False)]
+    return [
+        Pick(
+            ask.items.ids[row],
+            row,
+            -float(n),
+            sources,
+            Because("new" if sources == ("new",) else "trending", None, 0.0),
+        )
+        for n, (row, sources) in enumerate(first)
+    ]
 
 
 def _stages(start: float, recalled: float, ranked: float) -> dict[str, float]:

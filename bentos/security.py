@@ -13,6 +13,7 @@ from time import monotonic, perf_counter
 from prometheus_client import Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from bentos import deadline
 from bentos.meters import BUCKETS
 from freshet.settings import get_settings
 
@@ -22,9 +23,10 @@ OPEN = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
 """Paths that need no key and have no limit: whoever restarts or watches the process must be able to ask."""
 SHELL, FILES = frozenset({"/", "/api/session"}), "/console/"
 """The console's own page and files tell nothing, and are where a person gives the key."""
+QUESTIONS = frozenset({"/recommend", "/similar", "/trending"})
+"""What costs computing: bounded in number, and with a deadline."""
 COUNTED = frozenset(
-    ["/recommend", "/similar", "/trending", "/"]
-    + [f"/api/{name}" for name in ("line", "users", "user", "item", "cover", "events", "session")]
+    [*QUESTIONS, "/"] + [f"/api/{name}" for name in ("line", "users", "user", "item", "cover", "events", "session")]
 )
 """Paths with a label of their own: labels made of what clients send would grow without bound."""
 COOKIE = "freshet"
@@ -80,9 +82,11 @@ class Guard:
         settings = get_settings()
         self._key = None if settings.api_key is None else settings.api_key.get_secret_value().encode()
         self._rate = None if settings.rate_limit_per_s is None else Rate(settings.rate_limit_per_s)
+        self._most, self._deadline_ms = settings.max_waiting, settings.deadline_ms
+        self._waiting = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse with 401, 413 or 429, or pass on; either way count it."""
+        """Refuse with 400, 401, 413 or 429, or pass on; either way count it."""
         if scope["type"] != "http" or scope["path"] in OPEN:
             await self.app(scope, receive, send)
             return
@@ -99,12 +103,30 @@ class Guard:
         try:
             headers = dict(scope["headers"])
             self._admit(scope, path, headers)
-            await self.app(scope, await _bounded(headers, receive), guarded)
+            body = await _bounded(headers, receive)
+            if path in QUESTIONS:
+                await self._in_turn(scope, headers, body, guarded)
+            else:
+                await self.app(scope, body, guarded)
         except Refused as refusal:
             await _refuse(guarded, refusal)
         finally:
             label = path if path in COUNTED else "other"
             REQUESTS.labels(label, str(status)).observe(perf_counter() - start)
+
+    async def _in_turn(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
+        """Pass a question on if not too many are waiting: a queue that only grows answers nobody in time."""
+        if self._waiting >= self._most:
+            raise Refused(429, f"{self._waiting} questions are waiting: come back in a second", (b"retry-after", b"1"))
+        try:
+            deadline.begin(headers.get(b"x-deadline-ms"), self._deadline_ms)
+        except deadline.BadDeadline as error:
+            raise Refused(400, str(error)) from error
+        self._waiting += 1
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self._waiting -= 1
 
     def _admit(self, scope: Scope, path: str, headers: dict[bytes, bytes]) -> None:
         if self._key is not None and path not in SHELL and not path.startswith(FILES):

@@ -168,6 +168,18 @@ class Settings(BaseSettings):
     rate_limit_per_s: Annotated[float | None, BeforeValidator(_none_if_blank)] = Field(
         None, gt=0, description="Most requests a second that serving takes from one address. Unset: no limit."
     )
+    max_waiting: int = Field(
+        64,
+        ge=1,
+        le=10_000,
+        description="Questions that a serving process takes in at once; more are told to come back (429).",
+    )
+    deadline_ms: int = Field(
+        150,
+        ge=1,
+        le=60_000,
+        description="An answer that takes longer goes out without its last stages. A request may say `X-Deadline-Ms`.",
+    )
     bundle_key: SecretStr = Field(
         default_factory=_local_bundle_key,
         description="Key that signs bundles and checks their signature. "

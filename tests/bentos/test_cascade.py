@@ -141,3 +141,19 @@ def test_scores_of_a_candidate_do_not_depend_on_the_others() -> None:
     shared = [(p.score, all_of[p.item_id]) for p in fewer.picks if p.item_id in all_of]
     assert len(shared) >= 10
     np.testing.assert_allclose(*zip(*shared, strict=True), rtol=1e-5)
+
+
+def test_once_the_time_is_up_what_is_there_is_the_answer() -> None:
+    ask = Ask("u", liking("i3", "i7"), item_matrix(), 5)
+    late = iter([True])
+    by_recall = cascade().recommend(ask, lambda: next(late))
+    assert by_recall.skipped == "rank"
+    features = cascade().features(ask)
+    assert [p.row for p in by_recall.picks] == features.rows[:5].tolist()
+    between = iter([False, True])
+    by_rank = cascade().recommend(ask, lambda: next(between))
+    assert by_rank.skipped == "rerank"
+    scores = [p.score for p in by_rank.picks]
+    assert scores == sorted(scores, reverse=True)
+    assert cascade().recommend(ask).skipped is None
+    assert len({p.item_id for p in by_recall.picks}) == len({p.item_id for p in by_rank.picks}) == 5

@@ -1,5 +1,6 @@
 """The guard before every endpoint, as an ASGI application of its own: what it lets through, what it refuses."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from bentos import security
+from bentos import deadline, security
 from freshet.settings import Settings
 
 KEY = "open sesame"
@@ -25,11 +26,17 @@ async def fails(_: Request) -> PlainTextResponse:
     raise RuntimeError("an error of ours")
 
 
+async def slow(_: Request) -> PlainTextResponse:
+    await asyncio.sleep(0.05)
+    return PlainTextResponse(str(deadline.passed()))
+
+
 def guarded(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> httpx.AsyncClient:
     """A client of the guard with these settings."""
     monkeypatch.setattr(security, "get_settings", lambda: Settings(**changes))
     paths = ("/recommend", "/livez", "/", "/console/app.js")
-    app = Starlette(routes=[*(Route(p, echo, methods=["GET", "POST"]) for p in paths), Route("/fails", fails)])
+    more = [Route("/fails", fails), Route("/trending", slow)]
+    app = Starlette(routes=[*(Route(p, echo, methods=["GET", "POST"]) for p in paths), *more])
     transport = httpx.ASGITransport(security.Guard(app), raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://freshet")
 
@@ -98,3 +105,27 @@ async def test_every_answer_is_counted_by_a_known_path_and_has_the_headers(monke
     assert counted() == [n + 1 for n in before]
     assert refused.headers["content-security-policy"] == security.CSP
     assert "unsafe" not in security.CSP
+
+
+async def test_no_more_questions_wait_than_may_and_the_others_are_told_to_come_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with guarded(monkeypatch, max_waiting=3) as client:
+        answers = await asyncio.gather(*(client.get("/trending") for _ in range(8)))
+        assert sorted(a.status_code for a in answers) == [200] * 3 + [429] * 5
+        assert {a.headers.get("retry-after") for a in answers if a.status_code == 429} == {"1"}
+        assert (await client.get("/trending")).status_code == 200, "there is room again"
+        waiting = [asyncio.create_task(client.get("/trending")) for _ in range(3)]
+        await asyncio.sleep(0.01)
+        assert (await client.get("/livez")).status_code == 200, "whoever watches is never turned away"
+        await asyncio.gather(*waiting)
+
+
+async def test_a_question_brings_its_deadline_or_gets_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with guarded(monkeypatch, deadline_ms=1_000) as client:
+        assert (await client.get("/trending")).text == "False"
+        assert (await client.get("/trending", headers={"X-Deadline-Ms": "10"})).text == "True"
+        for wrong in ("0", "soon", "-5", "60001"):
+            refused = await client.get("/trending", headers={"X-Deadline-Ms": wrong})
+            assert refused.status_code == 400
+            assert "X-Deadline-Ms must be" in refused.json()["error"]

@@ -20,7 +20,7 @@ from streams.catalogue import Item, send_items
 from streams.publisher import Publisher
 from tests.bentos.running import recommend, serve
 from tests.bentos.small import CATEGORIES, DIM, ITEMS, cascade, item_matrix, liking
-from training.registry import register
+from training.registry import track
 
 PATIENCE_S = 60
 
@@ -34,7 +34,9 @@ def champion(settings: Settings, folder: Path, model: Cascade) -> str:
     """Register a bundle and make it champion."""
     shutil.rmtree(folder, ignore_errors=True)
     bundle.save(folder, model, settings.signing_key())
-    return register(settings, folder, {}, {}, "")
+    version = track(settings, folder, {}, {}, "", [])
+    assert version is not None
+    return version
 
 
 def await_bundle(client: httpx.Client, version: str) -> None:
@@ -68,6 +70,8 @@ async def test_a_new_champion_is_taken_up_without_a_failed_answer(settings: Sett
     for client in serve(settings, tmp_path):
         await_bundle(client, first)
         assert recommend(client, user_id="ada", k=3)["fallback"] == ["new_user"]
+        hasty = client.post("/recommend", json={"user_id": "ada", "k": 3}, headers={"X-Deadline-Ms": "1"}).json()
+        assert (hasty["fallback"], len(hasty["items"])) == (["new_user", "rank_skipped"], 3)
         codes, over = list[int](), threading.Event()
         asking = threading.Thread(target=keep_asking, args=(client.base_url, codes, over))
         asking.start()

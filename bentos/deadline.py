@@ -1,0 +1,24 @@
+"""How long the question at hand may take: set by the guard as it comes in, asked by the stages that can be left out."""
+
+from contextvars import ContextVar
+from time import perf_counter
+
+MOST_MS = 60_000
+_until: ContextVar[float | None] = ContextVar("until", default=None)
+
+
+class BadDeadline(ValueError):
+    """A header that is no deadline."""
+
+
+def begin(given: bytes | None, default_ms: int) -> None:
+    """The deadline of this task's question: its header `X-Deadline-Ms`, or the default. Raises `BadDeadline`."""
+    if given is not None and not (given.isdigit() and 1 <= int(given[:9]) <= MOST_MS):
+        raise BadDeadline(f"X-Deadline-Ms must be a whole number from 1 to {MOST_MS}")
+    _until.set(perf_counter() + (default_ms if given is None else int(given)) / 1_000)
+
+
+def passed() -> bool:
+    """Whether it is over; never where none was set."""
+    until = _until.get()
+    return until is not None and perf_counter() > until
