@@ -15,6 +15,8 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memmove, memset
 
+from threading import Lock
+
 from streams.aggregates import hash64
 
 cdef enum:
@@ -406,7 +408,7 @@ cdef class Kernel:
     cdef int _id
     cdef int64_t _tile, _open
     cdef list _fields
-    cdef object _reached
+    cdef object _reached, _lock
     cdef dict _programs
     cdef Slot* _base
     cdef Tile* _tiles
@@ -422,7 +424,7 @@ cdef class Kernel:
         if self._specs == NULL or self._signatures == NULL or self._base == NULL:
             raise MemoryError
         memset(self._base, 0, sizeof(Slot) * (self._count + 1))
-        self._fields, self._programs, self._reached = [], {}, reached
+        self._fields, self._programs, self._reached, self._lock = [], {}, reached, Lock()
         for i, (signature, kind, sizes, by, most, half_life, first) in enumerate(features):
             memset(&self._specs[i], 0, sizeof(Spec))
             self._signatures[i] = signature
@@ -444,6 +446,10 @@ cdef class Kernel:
 
     def advance(self, bytes row, events, int64_t version):
         """The row after these events. Raises `ValueError` where the bytes are no row of this profile."""
+        with self._lock:  # its scratch memory is one thread's at a time
+            return self._advance(row, events, version)
+
+    cdef bytes _advance(self, bytes row, events, int64_t version):
         cdef int64_t event_time = 0, created = 0, newest = 0, at, arrival, last, index
         cdef Py_ssize_t end, k
         cdef uint8_t* data

@@ -1,5 +1,6 @@
 """The laws of a whole profile: its rows, its versions, its reader, and how it evolves."""
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 
@@ -71,6 +72,13 @@ def test_the_compiled_step_is_the_plain_one_byte_for_byte(profile: Profile, some
             profile.advance_plainly(plain, some[first:cut], cut),
         )
         assert compiled == plain
+
+
+def test_threads_share_a_profile_without_harm() -> None:
+    some = [Event(f"e{n}", "u", f"i{n % 7}", "click", START + n, START + n, None, ("a", "b")) for n in range(400)]
+    want = user.advance_plainly(None, some, 0)
+    with ThreadPoolExecutor(4) as threads:
+        assert set(threads.map(lambda _: user.advance(None, some, 0), range(40))) == {want}
 
 
 @given(some=events(), cut=st.integers(0, 400), junk=st.binary(max_size=12), at=st.integers(0, 400))
