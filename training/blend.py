@@ -85,6 +85,13 @@ class Blend:
         shared = items.T @ items + p.regularisation * np.eye(p.factors)
         return model.item_factors, np.linalg.solve(shared, items.T).T.astype(np.float32)
 
+    @property
+    def megabytes(self) -> float:
+        """The size of what scoring reads."""
+        sparse = [a for m in (self._weighed, self._transposed) for a in (m.data, m.indices, m.indptr)]
+        arrays = (*sparse, self._vectors, self._items, self._gains, self.degrees)
+        return float(sum(a.nbytes for a in arrays)) / 1e6
+
     def scores(self, histories: csr_matrix) -> Floats:
         """The three views, each standardised, added with their weights."""
         p = self.parameters

@@ -61,6 +61,7 @@ MODELS: dict[str, Callable[[], Scores]] = {
     "item CF": lambda: of_baseline("item CF"),
     "ALS": lambda: of_baseline("ALS"),
     "EASE": lambda: of_baseline("EASE"),
+    "blend": lambda: of_baseline("blend"),
     "closed form": lambda: of_links(item_to_item.ease(LIKED, 10.0)),
     "cosine": lambda: of_links(item_to_item.cosine(LIKED, 8)),
     "LightGCN": of_graph,
