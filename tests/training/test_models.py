@@ -131,7 +131,17 @@ def test_ease_solves_its_problem() -> None:
         assert cost(weights + step) > cost(weights)
 
 
-def test_a_large_catalogue_falls_back_to_cosine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_powers_weigh_users_and_both_items_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    liked = csr_matrix(np.array([[1, 1, 0], [1, 0, 0], [1, 1, 1]], np.float32))
+    powers = item_to_item.Powers(user=1.0, liked=2.0, asked=0.5)
+    monkeypatch.setattr(item_to_item, "BLOCK", 2)
+    near = item_to_item.neighbours(liked, 5, powers).toarray()
+    assert near[0, 1] == pytest.approx(3**-2 * (1 / 2 + 1 / 3) * 2**-0.5)
+    assert near[2, 0] == pytest.approx(1 * (1 / 3) * 3**-0.5)
+    assert near.diagonal().tolist() == [0, 0, 0]
+
+
+def test_a_large_catalogue_gets_weighed_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(item_to_item, "CLOSED_FORM_ITEMS", ITEMS - 1)
     links = item_to_item.fit(LIKED).weights
-    assert (links != item_to_item.cosine(LIKED, item_to_item.LINKS)).nnz == 0
+    assert (links != item_to_item.neighbours(LIKED, item_to_item.LINKS, item_to_item.LARGE)).nnz == 0
