@@ -52,4 +52,4 @@ constraints: setup ## Pin what is installed now
 
 clean: ## Stop the stack; remove .venv, .freshet and caches
 	test ! -x $(BIN)/freshet || $(BIN)/freshet down
-	rm -rf $(VENV) .freshet *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .freshet build streams/kernel.c streams/*.so *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

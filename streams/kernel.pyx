@@ -451,7 +451,7 @@ cdef class Kernel:
 
     cdef bytes _advance(self, bytes row, events, int64_t version):
         cdef int64_t event_time = 0, created = 0, newest = 0, at, arrival, last, index
-        cdef Py_ssize_t end, k
+        cdef Py_ssize_t end
         cdef uint8_t* data
         cdef Slot* part
         try:

@@ -28,7 +28,7 @@ from training.baselines import baselines, megabytes
 from training.clock import Clock
 from training.datasets import Asking, Log, NoData, Question, asked_before, audit, questions, read_log
 from training.evaluation import RANKED, WHOLE, Panel, Result, Scoreboard, ranked, source, staged, whole
-from training.gate import Gate
+from training.gate import Gate, Rival
 from training.intervals import Interval
 from training.reference import Reference
 
@@ -36,7 +36,7 @@ SPLIT = 0.8
 SEED = 7
 LEAST_LIKED = 1_000
 """Below this many liked interactions nothing that is fitted can be told from chance."""
-REFERENCE_QUESTIONS = 1_000
+REFERENCE_QUESTIONS, RIVAL_QUESTIONS = 1_000, 2_000
 PROTOCOLS = ("static", "prequential")
 UNTIL = "until"
 """In a bundle's manifest: the time of the last interaction that it was trained on, epoch microseconds."""
@@ -102,13 +102,13 @@ def train(
     cut = int(split * len(log))
     after = fitting.stages(log, cut, categories, asker, check, clock)
     cascade = fitting.assemble(log, cut, after, categories, clock)
-    rival = _champion(settings, key)
-    results, reference, gated = _evaluate(log, cut, cascade, rival, asker, clock, protocols, most_questions)
+    rival, missing = _champion(settings, key)
+    results, reference, over = _evaluate(log, cut, cascade, rival, asker, clock, protocols, most_questions)
     validation = {f"recall@{cascade.size}": after.found, **after.fitted.validation}
     final = fitting.assemble(log, len(log), after, categories, clock)
     with clock.step("gate"):
         broken = edge_cases.failures(final, {item_id: categories.get(item_id, ()) for item_id in log.item_ids})
-        verdict = gate.judge(broken, *gated)
+        verdict = gate.judge(broken, over[0], Rival(over[1], over[2], missing))
     version = None
     if register:
         with clock.step("register"), tempfile.TemporaryDirectory() as temporary:
@@ -132,15 +132,15 @@ def train(
     return TrainReport(results, validation, reranker, version, clock.seconds, audited, liked, cut_at, verdict)
 
 
-def _champion(settings: Settings, key: bytes) -> bundle.Bundle | None:
-    """The bundle that serves now; None where there is none that reads the features as they are declared now."""
+def _champion(settings: Settings, key: bytes) -> tuple[bundle.Bundle | None, str]:
+    """The bundle that serves now, or why there is none to compare with."""
     version = champion(settings)
     if version is None:
-        return None
+        return None, "there is none yet"
     try:
-        return bundle.load(folder(settings, version), key, version)
-    except bundle.BadBundle:
-        return None
+        return bundle.load(folder(settings, version), key, version), ""
+    except bundle.BadBundle as error:
+        return None, f"bundle {version} cannot be read: {error}"
 
 
 def _natural(item_id: str) -> tuple[int, str]:
@@ -195,8 +195,8 @@ def _evaluate(
         if n % every == 0:
             reference.add(cascade, question)
             floor.put(question)
-            if rival is not None and question.at > learned:
-                fair.put(question)
+        if rival is not None and question.at > learned and len(fair.users) < RIVAL_QUESTIONS:
+            fair.put(question)
     if board.runs:
         results += board.results(spent, sizes)
     over_champion = fair.difference(WHOLE, CHAMPION) if fair.runs else None

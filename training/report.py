@@ -115,13 +115,8 @@ def verdict(report: "TrainReport") -> str:
     if gate.reasons:
         return "refused, nothing was registered: " + "; ".join(gate.reasons)
     over = f"over popularity {gate.over_popularity.mean:+.4f} NDCG@10"
-    if gate.over_champion is not None:
-        over += (
-            f", over the champion {gate.over_champion.mean:+.4f} on {gate.champion_questions:,} questions new to both"
-        )
-    return f"passed the gate ({over}); " + (
-        f"bundle {report.version} is champion" if report.version else "not registered"
-    )
+    end = f"bundle {report.version} is champion" if report.version else "not registered"
+    return f"passed the gate ({over}; {gate.champion}); {end}"
 
 
 def plain(report: "TrainReport") -> dict[str, Any]:

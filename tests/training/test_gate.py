@@ -7,9 +7,10 @@ import pytest
 
 from tests.bentos.small import CATEGORIES, ITEMS, cascade
 from training import edge_cases
-from training.gate import FLOOR, LEAST, judge
+from training.gate import FLOOR, LEAST, Rival, judge
 from training.intervals import Bootstrap, Interval
 
+NONE = Rival(None, 0, "there is none yet")
 BETTER, WORSE, LIKE = Interval(0.02, 0.01, 0.03), Interval(-0.02, -0.03, -0.01), Interval(-0.001, -0.01, 0.01)
 
 
@@ -32,17 +33,22 @@ def test_a_difference_is_paired() -> None:
 
 
 def test_what_is_not_clearly_worse_passes() -> None:
-    assert judge([], BETTER, None, 0).reasons == []
-    assert judge([], LIKE, LIKE, LEAST).reasons == []
-    assert judge([], BETTER, WORSE, LEAST - 1).reasons == [], "too few questions to say so"
+    assert judge([], BETTER, NONE).reasons == []
+    assert judge([], BETTER, NONE).champion == "not compared with the champion: there is none yet"
+    assert judge([], LIKE, Rival(LIKE, LEAST, "")).reasons == []
+    few = judge([], BETTER, Rival(WORSE, LEAST - 1, ""))
+    assert (few.reasons, few.over_champion) == ([], None)
+    assert "199 questions are new to both" in few.champion
 
 
 def test_what_is_clearly_worse_is_refused_with_the_reason() -> None:
-    (reason,) = judge([], WORSE, None, 0).reasons
+    (reason,) = judge([], WORSE, NONE).reasons
     assert reason == f"it is worse than {FLOOR} by 0.0200 NDCG@10 (95%: 0.0100 to 0.0300)"
-    (reason,) = judge([], BETTER, WORSE, LEAST).reasons
+    (reason,) = judge([], BETTER, Rival(WORSE, LEAST, "")).reasons
     assert "worse than the champion" in reason
-    assert judge(["one event: KeyError"], BETTER, None, 0).reasons == ["an edge case fails: one event: KeyError"]
+    assert judge(["one event: KeyError"], BETTER, NONE).reasons == ["an edge case fails: one event: KeyError"]
+    nan = Interval(float("nan"), float("nan"), float("nan"))
+    assert len(judge([], nan, Rival(nan, LEAST, "")).reasons) == 2, "what is no number is no proof of quality"
 
 
 def test_an_unfitted_cascade_answers_every_edge_case_and_one_without_candidates_is_caught() -> None:
