@@ -1,11 +1,12 @@
 """What an event costs the worker: `python -m benchmarks.engine.own --users 1000000 --events 1000000`.
 
 Every feature of `feature_repo/features.py`, both stages, exactly once, one worker. First every user and item gets a
-full row (folded from `--past` events of the last days, so an honest size), written to the changelogs as a commit
-would have. A worker starts and restores them; then a backlog of events (Zipf users and items, 100 in a second of
-event time) is folded from beginning to end. CPU is the worker's process alone, user and system, from a quarter of
-the backlog to its end, so that start, restore and first touches are left out. The broker runs on the same machine,
-the sinks do not run. `--plain` folds without the compiled step.
+row, folded from `--past` events of the last days and written to the changelogs as a commit would have (30 events
+fill a sixth of a history of 50; 200 fill it, and make a row four times as large). A worker starts and restores
+them; then a backlog of events (Zipf users and items, 100 in a second of event time) is folded from beginning to
+end. CPU is the worker's process alone, user and system, from a quarter of the backlog to its end, so that start,
+restore and first touches are left out. The broker runs on the same machine, the sinks do not run. `--plain` folds
+without the compiled step.
 """
 
 import argparse
@@ -39,7 +40,7 @@ DAY_US = 86_400_000_000
 PAST_DAYS = 3
 STEP_US = 10_000
 TEMPLATES = 400
-"""Different full rows; the keys are many more. A row does not hold its key."""
+"""Different rows; the keys are many more. A row does not hold its key."""
 CATEGORIES = 40
 FROM = 0.25
 LIMIT_S = 900.0
@@ -62,7 +63,7 @@ def event(n: int, user_id: str, item_id: str, at: int, chance: random.Random) ->
 
 
 def rows(profile: Profile, past: int, items: int, chance: random.Random) -> list[bytes]:
-    """Full rows, each folded from `past` events of the last days."""
+    """Rows, each folded from `past` events of the last days."""
     made = []
     for n in range(TEMPLATES):
         times = sorted(NOW_US - chance.randrange(PAST_DAYS * DAY_US) for _ in range(past))
@@ -81,7 +82,7 @@ def zipf(n: int, s: float, chance: random.Random) -> Iterator[int]:
 
 
 def fill(settings: Settings, users: int, items: int, past: int) -> tuple[float, float]:
-    """Write a full row for each key, and what a commit writes beside them. Mean bytes of a user's and an item's row."""
+    """Write a row for each key, and what a commit writes beside them. Mean bytes of a user's and an item's row."""
     chance, sizes = random.Random(1), []
     producer = Producer(
         {
@@ -204,7 +205,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=60_000)
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument(
-        "--past", type=int, default=30, help="events that each full row was folded from (default: %(default)s)"
+        "--past", type=int, default=30, help="events that each row was folded from (default: %(default)s)"
     )
     parser.add_argument("--plain", action="store_true", help="without the compiled step")
     parser.add_argument("--json", type=Path, help="write the figures there, too")

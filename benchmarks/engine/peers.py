@@ -224,6 +224,8 @@ def drain(peer: Peer, rig: Rig, events: int, kill_at: float | None, log: Path) -
                 peak = max(peak, resident)
                 samples.append((time.monotonic(), used, min(done, events)))
                 if kill_at is not None and done >= kill_at * events:
+                    if done >= events:
+                        raise SystemExit(f"{peer.name} was done before it could be killed: give it more --events")
                     process.kill()
                     process.wait()
                     kill_at, process = None, subprocess.Popen(peer.command, stdout=out, stderr=out, env=env)
