@@ -139,6 +139,7 @@ async def settings(kafka: Kafka, redis_server: Redis, prefix: str, tmp_path: Pat
         sink_metrics_port=choose(_anywhere()),
         ingest_port=choose(_anywhere()),
         serve_port=choose(_anywhere()),
+        deadline_ms=60_000,  # no stage is left out because the machine is busy
     )
     made.home.mkdir()
     async with Client.from_url(redis_server.url) as client:
