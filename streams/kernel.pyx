@@ -11,7 +11,7 @@ Every length that is read from a row is checked before it is used. Little-endian
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.math cimport ldexp, llrint, pow
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memmove, memset
 
@@ -128,20 +128,78 @@ cdef int need(Slot* slot, Py_ssize_t end) except -1:
     return 0
 
 
-# Series: how many tiles (u32), their indices (i32), their sums (i64).
+# Numbers of 1, 2, 4 or 8 bytes; `wide` is 0 to 3.
 
-cdef Py_ssize_t series_end(Slot* slot, Py_ssize_t at) except -1:
-    need(slot, at + 4)
-    cdef Py_ssize_t end = at + 4 + 12 * <Py_ssize_t>u32(slot.data + at)
-    need(slot, end)
-    return end
+cdef inline uint32_t get_unsigned(const uint8_t* at, int wide) noexcept nogil:
+    cdef uint16_t small
+    if wide == 0:
+        return at[0]
+    if wide == 1:
+        memcpy(&small, at, 2)
+        return small
+    return u32(at)
 
-cdef Py_ssize_t search(const uint8_t* tiles, Py_ssize_t n, int64_t tile) noexcept nogil:
-    """The first of n sorted tiles that is not below `tile`."""
-    cdef Py_ssize_t low = 0, high = n, middle
+cdef inline void put_unsigned(uint8_t* at, int wide, uint32_t value) noexcept nogil:
+    memcpy(at, &value, 1 << wide)
+
+cdef inline int64_t get_signed(const uint8_t* at, int wide) noexcept nogil:
+    cdef int16_t small
+    if wide == 0:
+        return <int8_t>at[0]
+    if wide == 1:
+        memcpy(&small, at, 2)
+        return small
+    return i32(at) if wide == 2 else i64(at)
+
+cdef inline void put_signed(uint8_t* at, int wide, int64_t value) noexcept nogil:
+    memcpy(at, &value, 1 << wide)
+
+cdef inline int width_unsigned(int64_t value) noexcept nogil:
+    return 0 if value < 1 << 8 else 1 if value < 1 << 16 else 2
+
+cdef inline int width_signed(int64_t value) noexcept nogil:
+    cdef int64_t most = value if value >= 0 else ~value
+    return 0 if most < 1 << 7 else 1 if most < 1 << 15 else 2 if most < <int64_t>1 << 31 else 3
+
+
+# Series, as `streams.aggregates.packing` lays them out.
+
+cdef struct Series:
+    Py_ssize_t n
+    int wide            # of the distances
+    int high            # of the sums
+    int64_t first
+    Py_ssize_t distances, sums, end     # where they begin, and where the series ends
+
+cdef int series_view(Slot* slot, Py_ssize_t at, Series* s) except -1:
+    cdef uint16_t n
+    need(slot, at + 2)
+    memcpy(&n, slot.data + at, 2)
+    s.n, s.wide, s.high, s.first, s.end = n, 0, 0, 0, at + 2
+    s.distances = s.sums = s.end
+    if n:
+        need(slot, at + 7)
+        s.wide, s.high, s.first = slot.data[at + 2] & 15, slot.data[at + 2] >> 4, i32(slot.data + at + 3)
+        if s.wide > 2 or s.high > 3:
+            raise ValueError(f"a series has widths {slot.data[at + 2]:#x}")
+        s.distances = at + 7
+        s.sums = s.distances + (s.n << s.wide)
+        s.end = s.sums + (s.n << s.high)
+        need(slot, s.end)
+    return 0
+
+cdef inline int64_t series_tile(Slot* slot, Series* s, Py_ssize_t i) noexcept nogil:
+    return s.first + get_unsigned(slot.data + s.distances + (i << s.wide), s.wide)
+
+cdef inline int64_t series_sum(Slot* slot, Series* s, Py_ssize_t i) noexcept nogil:
+    return get_signed(slot.data + s.sums + (i << s.high), s.high)
+
+cdef Py_ssize_t series_find(Slot* slot, Series* s, int64_t tile) noexcept nogil:
+    """The first of its sorted tiles that is not below `tile`."""
+    cdef Py_ssize_t low = 0, high = s.n, middle
     while low < high:
         middle = (low + high) // 2
-        if i32(tiles + 4 * middle) < tile:
+        if series_tile(slot, s, middle) < tile:
             low = middle + 1
         else:
             high = middle
@@ -149,138 +207,224 @@ cdef Py_ssize_t search(const uint8_t* tiles, Py_ssize_t n, int64_t tile) noexcep
 
 cdef Py_ssize_t series_add(Slot* slot, Py_ssize_t at, int64_t tile, int64_t amount, int64_t keep) except -1:
     """`streams.aggregates.windows.add`. Returns where the series ends."""
-    cdef Py_ssize_t end = series_end(slot, at)
-    cdef Py_ssize_t n = u32(slot.data + at), tiles = at + 4, i, gone
-    cdef int64_t last = i32(slot.data + tiles + 4 * (n - 1)) if n else 0
-    if n and tile == last:
-        own(slot, 0)
-        put64(slot.data + end - 8, i64(slot.data + end - 8) + amount)
-        return end
-    if n and tile < last:
-        if last - tile > keep:
-            return end
-        i = search(slot.data + tiles, n, tile)
-        if i32(slot.data + tiles + 4 * i) == tile:
+    cdef Series s
+    series_view(slot, at, &s)
+    cdef Py_ssize_t i
+    cdef int64_t last = series_tile(slot, &s, s.n - 1) if s.n else tile, old
+    if last - tile > keep:
+        return s.end
+    i = s.n - 1 if s.n and tile == last else s.n if tile > last else series_find(slot, &s, tile)
+    if i < s.n and series_tile(slot, &s, i) == tile:
+        old = series_sum(slot, &s, i)
+        if width_signed(old + amount) <= s.high and (width_signed(old) < s.high or width_signed(old + amount) == s.high):
             own(slot, 0)
-            put64(slot.data + tiles + 4 * n + 8 * i, i64(slot.data + tiles + 4 * n + 8 * i) + amount)
-            return end
-    else:
-        i = n
-    insert(slot, tiles + 4 * n + 8 * i, 8)
-    insert(slot, tiles + 4 * i, 4)
-    n += 1
-    put32(slot.data + tiles + 4 * i, <uint32_t><int32_t>tile)
-    put64(slot.data + tiles + 4 * n + 8 * i, amount)
-    if i == n - 1 and tile - i32(slot.data + tiles) > keep:
-        gone = search(slot.data + tiles, n, tile - keep)
-        erase(slot, tiles + 4 * n, 8 * gone)
-        erase(slot, tiles, 4 * gone)
-        n -= gone
-    put32(slot.data + at, <uint32_t>n)
-    return at + 4 + 12 * n
+            put_signed(slot.data + s.sums + (i << s.high), s.high, old + amount)
+            return s.end
+    elif 0 < s.n < 65_535 and tile > s.first and tile - s.first <= keep and width_unsigned(tile - s.first) <= s.wide and width_signed(amount) <= s.high:
+        insert(slot, s.sums + (i << s.high), 1 << s.high)
+        insert(slot, s.distances + (i << s.wide), 1 << s.wide)
+        put_unsigned(slot.data + s.distances + (i << s.wide), s.wide, <uint32_t>(tile - s.first))
+        put_signed(slot.data + s.sums + (1 << s.wide) + (i << s.high), s.high, amount)
+        s.n += 1
+        memcpy(slot.data + at, &s.n, 2)
+        return s.end + (1 << s.wide) + (1 << s.high)
+    return series_rewrite(slot, at, &s, i, tile, amount, tile - keep if tile > last else last - keep)
+
+cdef Py_ssize_t series_rewrite(Slot* slot, Py_ssize_t at, Series* s, Py_ssize_t i, int64_t tile, int64_t amount, int64_t oldest) except -1:
+    """Add to the tile that is, or comes to be, at `i`, in the fewest bytes; tiles before `oldest` go."""
+    cdef bint new = i == s.n or series_tile(slot, s, i) != tile
+    cdef Py_ssize_t n = s.n + new, gone = 0, k, size
+    cdef int64_t* tiles = <int64_t*>malloc(16 * n)
+    if tiles == NULL:
+        raise MemoryError
+    cdef int64_t* sums = tiles + n
+    cdef int high = 0
+    try:
+        for k in range(n):
+            if new and k == i:
+                tiles[k], sums[k] = tile, amount
+            else:
+                tiles[k], sums[k] = series_tile(slot, s, k - (new and k > i)), series_sum(slot, s, k - (new and k > i))
+        if not new:
+            sums[i] += amount
+        while tiles[gone] < oldest:
+            gone += 1
+        for k in range(gone, n):
+            high = max(high, width_signed(sums[k]))
+        s.wide, s.high, s.first, s.n = width_unsigned(tiles[n - 1] - tiles[gone]), high, tiles[gone], n - gone
+        if s.n > 65_535:
+            raise ValueError(f"a series of {s.n} tiles")
+        size = 7 + (s.n << s.wide) + (s.n << s.high)
+        if size > s.end - at:
+            insert(slot, at, size - (s.end - at))
+        else:
+            erase(slot, at, s.end - at - size)
+        memcpy(slot.data + at, &s.n, 2)
+        slot.data[at + 2] = <uint8_t>(s.wide | s.high << 4)
+        put32(slot.data + at + 3, <uint32_t><int32_t>s.first)
+        s.distances = at + 7
+        s.sums = s.distances + (s.n << s.wide)
+        for k in range(s.n):
+            put_unsigned(slot.data + s.distances + (k << s.wide), s.wide, <uint32_t>(tiles[gone + k] - s.first))
+            put_signed(slot.data + s.sums + (k << s.high), s.high, sums[gone + k])
+        return at + size
+    finally:
+        free(tiles)
 
 cdef Py_ssize_t series_join(Slot* slot, Py_ssize_t at, Slot* other, Py_ssize_t from_, int64_t keep) except -1:
     """Add every tile of another series, which lies at `from_` in `other`. Returns where ours ends."""
-    series_end(other, from_)
-    cdef Py_ssize_t n = u32(other.data + from_), i, end = series_end(slot, at)
-    for i in range(n):
-        end = series_add(slot, at, i32(other.data + from_ + 4 + 4 * i), i64(other.data + from_ + 4 + 4 * n + 8 * i), keep)
+    cdef Series s
+    series_view(slot, at, &s)
+    cdef Py_ssize_t end = s.end, i
+    series_view(other, from_, &s)
+    for i in range(s.n):
+        end = series_add(slot, at, series_tile(other, &s, i), series_sum(other, &s, i), keep)
     return end
 
 
-# Distinct: for each tile size, how many tiles (u32), their indices (i32), how many hashes each (u32), the hashes (u64).
+# Distinct: for each tile size a series of how many hashes each tile has, then the hashes (u64).
 
-cdef Py_ssize_t sketch_end(Slot* slot, Py_ssize_t at) except -1:
-    need(slot, at + 4)
-    cdef Py_ssize_t n = u32(slot.data + at), end = at + 4 + 8 * n, i
+cdef Py_ssize_t sketch_view(Slot* slot, Py_ssize_t at, Series* s) except -1:
+    """Where it ends; `s.end` is where its hashes begin."""
+    series_view(slot, at, s)
+    cdef Py_ssize_t end = s.end, i
+    cdef int64_t held
+    for i in range(s.n):
+        held = series_sum(slot, s, i)
+        if held < 0 or held > slot.size:
+            raise ValueError(f"a tile of {held} hashes")
+        end += 8 * held
     need(slot, end)
-    for i in range(n):
-        end += 8 * <Py_ssize_t>u32(slot.data + at + 4 + 4 * n + 4 * i)
-        need(slot, end)
     return end
 
 cdef int sketch_keep(Slot* slot, Py_ssize_t at, int64_t tile, const uint64_t* hashes, Py_ssize_t count, int64_t keep, int64_t k) except -1:
     """`Distinct._keep`."""
-    sketch_end(slot, at)
-    cdef Py_ssize_t n = u32(slot.data + at), i, j, begin, held, low, high, middle, gone, bytes_
-    cdef int64_t newest = i32(slot.data + at + 4 * n) if n else tile
-    if newest - tile > keep:
+    cdef Series s
+    sketch_view(slot, at, &s)
+    if s.n and series_tile(slot, &s, s.n - 1) - tile > keep:
         return 0
-    i = search(slot.data + at + 4, n, tile)
-    if i == n or i32(slot.data + at + 4 + 4 * i) != tile:
-        insert(slot, at + 4 + 4 * n + 4 * i, 4)
-        insert(slot, at + 4 + 4 * i, 4)
-        n += 1
-        put32(slot.data + at + 4 + 4 * i, <uint32_t><int32_t>tile)
-        put32(slot.data + at, <uint32_t>n)
-        if tile > newest:
-            gone = search(slot.data + at + 4, n, tile - keep)
-            bytes_ = 0
-            for j in range(gone):
-                bytes_ += 8 * <Py_ssize_t>u32(slot.data + at + 4 + 4 * n + 4 * j)
-            erase(slot, at + 4 + 8 * n, bytes_)
-            erase(slot, at + 4 + 4 * n, 4 * gone)
-            erase(slot, at + 4, 4 * gone)
-            n -= gone
-            i -= gone
-            put32(slot.data + at, <uint32_t>n)
-    begin = at + 4 + 8 * n
-    for j in range(i):
-        begin += 8 * <Py_ssize_t>u32(slot.data + at + 4 + 4 * n + 4 * j)
-    held = u32(slot.data + at + 4 + 4 * n + 4 * i)
+    cdef Py_ssize_t start = s.end, gone = 0, held = 0, before, i, j, low, high, middle
+    cdef int64_t other
+    for i in range(s.n):
+        other = series_tile(slot, &s, i)
+        if other >= tile:
+            held = series_sum(slot, &s, i) if other == tile else 0
+            break
+        start += 8 * series_sum(slot, &s, i)
+        if tile - other > keep:
+            gone += 8 * series_sum(slot, &s, i)
+    before = held
     for j in range(count):
         low, high = 0, held
         while low < high:
             middle = (low + high) // 2
-            if u64(slot.data + begin + 8 * middle) < hashes[j]:
+            if u64(slot.data + start + 8 * middle) < hashes[j]:
                 low = middle + 1
             else:
                 high = middle
-        if low < held and u64(slot.data + begin + 8 * low) == hashes[j]:
+        if low < held and u64(slot.data + start + 8 * low) == hashes[j]:
             continue
-        insert(slot, begin + 8 * low, 8)
-        put64(slot.data + begin + 8 * low, <int64_t>hashes[j])
+        insert(slot, start + 8 * low, 8)
+        put64(slot.data + start + 8 * low, <int64_t>hashes[j])
         held += 1
     if held > k:
-        erase(slot, begin + 8 * <Py_ssize_t>k, 8 * (held - <Py_ssize_t>k))
+        erase(slot, start + 8 * <Py_ssize_t>k, 8 * (held - <Py_ssize_t>k))
         held = <Py_ssize_t>k
-    own(slot, 0)
-    put32(slot.data + at + 4 + 4 * n + 4 * i, <uint32_t>held)
+    if gone:
+        erase(slot, s.end, gone)
+    if held != before:
+        series_add(slot, at, tile, held - before, keep)
     return 0
 
 cdef int sketch_join(Slot* slot, Slot* other, Spec* spec) except -1:
-    cdef Py_ssize_t at = 0, from_ = 0, n, i, held, hashes
-    cdef int s
+    cdef Py_ssize_t at = 0, from_ = 0, end, i, held, hashes
+    cdef int size
+    cdef Series s
     cdef uint64_t* copy
-    for s in range(spec.sizes):
-        sketch_end(other, from_)
-        n = u32(other.data + from_)
-        hashes = from_ + 4 + 8 * n
-        for i in range(n):
-            held = u32(other.data + from_ + 4 + 4 * n + 4 * i)
+    for size in range(spec.sizes):
+        end = sketch_view(other, from_, &s)
+        hashes = s.end
+        for i in range(s.n):
+            held = series_sum(other, &s, i)
             copy = <uint64_t*>malloc(8 * held + 8)
             if copy == NULL:
                 raise MemoryError
             memcpy(copy, other.data + hashes, 8 * held)
             try:
-                sketch_keep(slot, at, i32(other.data + from_ + 4 + 4 * i), copy, held, spec.keep[s], spec.most)
+                sketch_keep(slot, at, series_tile(other, &s, i), copy, held, spec.keep[size], spec.most)
             finally:
                 free(copy)
             hashes += 8 * held
-        from_ = hashes
-        at = sketch_end(slot, at)
+        from_ = end
+        at = sketch_view(slot, at, &s)
     return 0
 
 
-# Texts: their lengths (u32) at `lengths`, their UTF-8 behind all lengths, up to the slot's end.
+# Texts: the width of their lengths (u8), their lengths, their UTF-8 up to the slot's end.
 
-cdef Py_ssize_t texts_end(Slot* slot, Py_ssize_t lengths, Py_ssize_t n) except -1:
-    cdef Py_ssize_t end = lengths + 4 * n, i
-    need(slot, end)
+cdef Py_ssize_t texts_view(Slot* slot, Py_ssize_t at, Py_ssize_t n) except -1:
+    """Where the texts begin. They must end with the slot."""
+    need(slot, at + 1)
+    cdef int wide = slot.data[at]
+    if wide > 2:
+        raise ValueError(f"lengths of width {wide}")
+    need(slot, at + 1 + (n << wide))
+    cdef Py_ssize_t end = at + 1 + (n << wide), i
     for i in range(n):
-        end += u32(slot.data + lengths + 4 * i)
-        need(slot, end)
-    return end
+        end += get_unsigned(slot.data + at + 1 + (i << wide), wide)
+    if end != slot.size:
+        raise ValueError(f"{n} texts end at {end} of {slot.size} bytes")
+    return at + 1 + (n << wide)
+
+cdef inline Py_ssize_t text_size(Slot* slot, Py_ssize_t at, Py_ssize_t i) noexcept nogil:
+    return get_unsigned(slot.data + at + 1 + (i << slot.data[at]), slot.data[at])
+
+cdef int texts_widen(Slot* slot, Py_ssize_t at, Py_ssize_t n, int wide) except -1:
+    """Give the n lengths another width, in which they fit."""
+    cdef Py_ssize_t k, more = (n << wide) - (n << slot.data[at])
+    cdef uint32_t* lengths = <uint32_t*>malloc(4 * n + 4)
+    if lengths == NULL:
+        raise MemoryError
+    try:
+        for k in range(n):
+            lengths[k] = <uint32_t>text_size(slot, at, k)
+        if more > 0:
+            insert(slot, at + 1, more)
+        else:
+            erase(slot, at + 1, -more)
+        slot.data[at] = <uint8_t>wide
+        for k in range(n):
+            put_unsigned(slot.data + at + 1 + (k << wide), wide, lengths[k])
+    finally:
+        free(lengths)
+    return 0
+
+cdef int texts_insert(Slot* slot, Py_ssize_t at, Py_ssize_t n, Py_ssize_t i, Py_ssize_t start, const uint8_t* text, Py_ssize_t size) except -1:
+    """A text more: the i-th, whose bytes begin at `start`."""
+    insert(slot, start, size)
+    memcpy(slot.data + start, text, size)
+    if width_unsigned(size) > slot.data[at]:
+        texts_widen(slot, at, n, width_unsigned(size))
+    cdef int wide = slot.data[at]
+    insert(slot, at + 1 + (i << wide), 1 << wide)
+    put_unsigned(slot.data + at + 1 + (i << wide), wide, <uint32_t>size)
+    return 0
+
+cdef int texts_drop(Slot* slot, Py_ssize_t at, Py_ssize_t n, Py_ssize_t i) except -1:
+    """A text less."""
+    own(slot, 0)
+    cdef int wide = slot.data[at], least = 0
+    cdef Py_ssize_t start = at + 1 + (n << wide), k
+    for k in range(i):
+        start += text_size(slot, at, k)
+    erase(slot, start, text_size(slot, at, i))
+    erase(slot, at + 1 + (i << wide), 1 << wide)
+    if wide:
+        for k in range(n - 1):
+            least = max(least, width_unsigned(text_size(slot, at, k)))
+        if least < wide:
+            texts_widen(slot, at, n - 1, least)
+    return 0
 
 cdef inline int compare(const uint8_t* a, Py_ssize_t n, const uint8_t* b, Py_ssize_t m) noexcept nogil:
     """By code points, which is how Python compares texts: UTF-8 keeps that order."""
@@ -292,29 +436,24 @@ cdef inline int compare(const uint8_t* a, Py_ssize_t n, const uint8_t* b, Py_ssi
 
 cdef int recent_add(Slot* slot, int64_t at, const uint8_t* text, Py_ssize_t size, int64_t most) except -1:
     need(slot, 4)
-    cdef Py_ssize_t n = u32(slot.data), lengths = 4 + 8 * n, i, start, end, dropped
-    end = texts_end(slot, lengths, n)
-    need(slot, end)
+    cdef Py_ssize_t n = u32(slot.data), texts = 4 + 8 * n, i, start, end = slot.size
+    need(slot, texts)
+    texts_view(slot, texts, n)
     i = n
     cdef int64_t time
     while i > 0:  # from the newest: that is where an event belongs
         time = i64(slot.data + 4 + 8 * (i - 1))
-        start = end - u32(slot.data + lengths + 4 * (i - 1))
+        start = end - text_size(slot, texts, i - 1)
         if time < at or (time == at and compare(slot.data + start, end - start, text, size) <= 0):
             break
         end = start
         i -= 1
-    insert(slot, end, size)
-    memcpy(slot.data + end, text, size)
-    insert(slot, lengths + 4 * i, 4)
-    put32(slot.data + lengths + 4 * i, <uint32_t>size)
+    texts_insert(slot, texts, n, i, end, text, size)
     insert(slot, 4 + 8 * i, 8)
     put64(slot.data + 4 + 8 * i, at)
     n += 1
     if n > most:
-        dropped = u32(slot.data + 4 + 8 * n)
-        erase(slot, 4 + 12 * n, dropped)
-        erase(slot, 4 + 8 * n, 4)
+        texts_drop(slot, 4 + 8 * n, n, 0)
         erase(slot, 4, 8)
         n -= 1
     put32(slot.data, <uint32_t>n)
@@ -323,10 +462,10 @@ cdef int recent_add(Slot* slot, int64_t at, const uint8_t* text, Py_ssize_t size
 cdef int recent_join(Slot* slot, Slot* other, int64_t most) except -1:
     need(other, 4)
     cdef Py_ssize_t n = u32(other.data), i, start, size
-    texts_end(other, 4 + 8 * n, n)
-    start = 4 + 12 * n
+    need(other, 4 + 8 * n)
+    start = texts_view(other, 4 + 8 * n, n)
     for i in range(n):
-        size = u32(other.data + 4 + 8 * n + 4 * i)
+        size = text_size(other, 4 + 8 * n, i)
         recent_add(slot, i64(other.data + 4 + 8 * i), other.data + start, size, most)
         start += size
     return 0
@@ -335,11 +474,8 @@ cdef int recent_join(Slot* slot, Slot* other, int64_t most) except -1:
 # Decayed: the landmark's half-life (i64), how many keys (u32), their weights (f64), the keys, sorted.
 
 cdef int decayed_drop(Slot* slot, Py_ssize_t i) except -1:
-    cdef Py_ssize_t n = u32(slot.data + 8), lengths = 12 + 8 * n, start = lengths + 4 * n, j
-    for j in range(i):
-        start += u32(slot.data + lengths + 4 * j)
-    erase(slot, start, u32(slot.data + lengths + 4 * i))
-    erase(slot, lengths + 4 * i, 4)
+    cdef Py_ssize_t n = u32(slot.data + 8)
+    texts_drop(slot, 12 + 8 * n, n, i)
     erase(slot, 12 + 8 * i, 8)
     put32(slot.data + 8, <uint32_t>(n - 1))
     return 0
@@ -361,10 +497,10 @@ cdef int decayed_advance(Slot* slot, int64_t epoch) except -1:
     return 0
 
 cdef int decayed_add(Slot* slot, const uint8_t* key, Py_ssize_t size, double weight) except -1:
-    cdef Py_ssize_t n = u32(slot.data + 8), lengths = 12 + 8 * n, start = lengths + 4 * n, i = 0, held
+    cdef Py_ssize_t n = u32(slot.data + 8), texts = 12 + 8 * n, start = texts + 1 + (n << slot.data[texts]), i = 0, held
     cdef int order = 1
     while i < n:
-        held = u32(slot.data + lengths + 4 * i)
+        held = text_size(slot, texts, i)
         order = compare(slot.data + start, held, key, size)
         if order >= 0:
             break
@@ -373,10 +509,7 @@ cdef int decayed_add(Slot* slot, const uint8_t* key, Py_ssize_t size, double wei
     if i < n and order == 0:
         putf(slot.data + 12 + 8 * i, f64(slot.data + 12 + 8 * i) + weight)
         return 0
-    insert(slot, start, size)
-    memcpy(slot.data + start, key, size)
-    insert(slot, lengths + 4 * i, 4)
-    put32(slot.data + lengths + 4 * i, <uint32_t>size)
+    texts_insert(slot, texts, n, i, start, key, size)
     insert(slot, 12 + 8 * i, 8)
     putf(slot.data + 12 + 8 * i, 0.0 + weight)
     put32(slot.data + 8, <uint32_t>(n + 1))
@@ -457,7 +590,7 @@ cdef class Kernel:
         try:
             if row is not None:
                 data, end = <uint8_t*>PyBytes_AS_STRING(row), PyBytes_GET_SIZE(row)
-                if end < HEADER or memcmp(data, b"fs\x02", 3) != 0 or data[3] != self._id:
+                if end < HEADER or memcmp(data, b"fs\x03", 3) != 0 or data[3] != self._id:
                     raise ValueError(f"{end} bytes are no row of this profile")
                 event_time, created, newest = i64(data + 12), i64(data + 20), i64(data + 28)
                 self._load(data, end)
@@ -543,8 +676,9 @@ cdef class Kernel:
 
     cdef int _join(self, Slot* part, Slot* other) except -1:
         cdef Py_ssize_t i, at, from_
-        cdef int s, halves, h
+        cdef int s, h
         cdef Spec* spec
+        cdef Series series
         for i in range(self._count):
             if not other[i].size:
                 continue
@@ -567,7 +701,8 @@ cdef class Kernel:
                 for h in range(2 if spec.kind == MEAN else 1):
                     for s in range(spec.sizes):
                         at = series_join(&part[i], at, &other[i], from_, spec.keep[s])
-                        from_ = series_end(&other[i], from_)
+                        series_view(&other[i], from_, &series)
+                        from_ = series.end
         return 0
 
     # A row: its header, its base, and for a profile with tiles how many (u16) and each one's index (i32) and part.
@@ -629,7 +764,7 @@ cdef class Kernel:
                 size += 4 + self._part_size(self._tiles[t].slots)
         cdef bytes row = PyBytes_FromStringAndSize(NULL, size)
         cdef uint8_t* at = <uint8_t*>PyBytes_AS_STRING(row)
-        memcpy(at, b"fs\x02", 3)
+        memcpy(at, b"fs\x03", 3)
         at[3] = <uint8_t>self._id
         put64(at + 4, version)
         put64(at + 12, event_time)
@@ -720,7 +855,7 @@ cdef class Kernel:
         cdef Py_ssize_t end = 0
         cdef int s, h
         if not slot.size:
-            insert(slot, 0, 4 * spec.sizes * (1 + mean))
+            insert(slot, 0, 2 * spec.sizes * (1 + mean))
         for h in range(1 + mean):
             for s in range(spec.sizes):
                 end = series_add(
@@ -746,6 +881,7 @@ cdef class Kernel:
         cdef const char* text
         cdef uint64_t hashes[32]
         cdef int s
+        cdef Series series
         cdef int64_t epoch
         cdef double weight
         if texts is None:
@@ -756,13 +892,13 @@ cdef class Kernel:
             for one in texts:
                 text = PyUnicode_AsUTF8AndSize(one, &size)
                 if not slot.size:
-                    insert(slot, 0, 4)
+                    insert(slot, 0, 5)
                 recent_add(slot, at, <const uint8_t*>text, size, spec.most)
         elif spec.kind == DISTINCT:
             if not texts:
                 return 0
             if not slot.size:
-                insert(slot, 0, 4 * spec.sizes)
+                insert(slot, 0, 2 * spec.sizes)
             n = 0
             for one in texts:
                 if n == 32:
@@ -772,17 +908,17 @@ cdef class Kernel:
             end = 0
             for s in range(spec.sizes):
                 sketch_keep(slot, end, at // spec.size[s], hashes, n, spec.keep[s], spec.most)
-                end = sketch_end(slot, end)
+                end = sketch_view(slot, end, &series)
         else:
             if not slot.size:
                 if not texts:
                     return 0
-                insert(slot, 0, 12)
+                insert(slot, 0, 13)
             else:
                 need(slot, 12)
                 n = u32(slot.data + 8)
                 need(slot, 12 + 8 * n)
-                texts_end(slot, 12 + 8 * n, n)
+                texts_view(slot, 12 + 8 * n, n)
             epoch = at // spec.half_life
             if epoch > i64(slot.data):
                 decayed_advance(slot, epoch)

@@ -29,7 +29,7 @@ CLOSING: Micros = 10_000_000
 OPEN_TILES = 3
 """Tiles of an item kept apart behind its newest one, so that a state can still be read as of any of their ends."""
 
-_MAGIC = b"fs\x02"
+_MAGIC = b"fs\x03"
 _HEADER, _U16, _I32 = Struct("<3sBqqqq"), Struct("<H"), Struct("<i")
 
 

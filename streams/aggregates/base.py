@@ -1,12 +1,9 @@
 """What every aggregate is: durations and tiles, which events count, the columns it gives, and the contract it keeps."""
 
 from abc import ABC, abstractmethod
-from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from hashlib import blake2b
-from itertools import accumulate, pairwise
-from struct import Struct
 from typing import Any, ClassVar, Literal
 
 import xxhash
@@ -86,25 +83,6 @@ def tile_of(window: Micros) -> Micros:
 def hash64(text: str) -> int:
     """A stable 64-bit hash (xxh3)."""
     return xxhash.xxh3_64_intdigest(text.encode())
-
-
-U32, I64 = Struct("<I"), Struct("<q")
-
-
-def pack_texts(texts: Sequence[str]) -> bytes:
-    """Their lengths in bytes (u32 each), then their UTF-8."""
-    encoded = [text.encode() for text in texts]
-    return array("I", map(len, encoded)).tobytes() + b"".join(encoded)
-
-
-def unpack_texts(data: bytes, at: int, count: int) -> list[str]:
-    """The inverse of `pack_texts` for what lies from `at` to the end. Raises `ValueError`."""
-    lengths = array("I", data[at : at + 4 * count])
-    at += 4 * count
-    ends = list(accumulate(lengths, initial=at))
-    if len(lengths) != count or ends[-1] != len(data):
-        raise ValueError(f"{count} texts end at {ends[-1]} of {len(data)} bytes")
-    return [data[start:end].decode() for start, end in pairwise(ends)]
 
 
 def texts_of(name: str) -> Callable[[Event], tuple[str, ...]]:

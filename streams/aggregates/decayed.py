@@ -13,11 +13,10 @@ from streams.aggregates.base import (
     Column,
     Selector,
     Slot,
-    pack_texts,
     span_of,
     texts_of,
-    unpack_texts,
 )
+from streams.aggregates.packing import pack_texts, unpack_texts
 from streams.events import Event, Micros
 
 _HEAD = Struct("<qI")

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from streams.aggregates.base import U32, BadDeclaration, Column, Slot, hash64, texts_of, words
+from streams.aggregates.base import BadDeclaration, Column, Slot, hash64, texts_of, words
+from streams.aggregates.packing import pack_series, unpack_series
 from streams.aggregates.windows import Windowed, first_tile, leaves
 from streams.events import Event, Micros
 
@@ -84,27 +85,24 @@ class Distinct(Windowed):
         return min(leaves(sorted(slot[i]), window, tile, at) for i, window, tile in self._reads)
 
     def pack(self, slot: Slot) -> bytes:
-        """For each tile size: how many tiles (u32), their indices (i32), their sizes (u32), their hashes (u64)."""
+        """For each tile size: a series of how many hashes each tile has, then the hashes (u64)."""
         if not slot[0]:
             return b""
         packed = []
         for series in slot:
             tiles = sorted(series)
-            packed += [U32.pack(len(tiles)), array("i", tiles).tobytes()]
-            packed.append(array("I", [len(series[t]) for t in tiles]).tobytes())
+            packed.append(pack_series((array("i", tiles), array("q", [len(series[t]) for t in tiles]))))
             packed += [array("Q", series[t]).tobytes() for t in tiles]
         return b"".join(packed)
 
     def unpack(self, data: bytes) -> Slot:
         slot, at = [], 0
         for _ in self.sizes:
-            (n,) = U32.unpack_from(data, at)
-            middle, end = at + 4 + 4 * n, at + 4 + 8 * n
-            tiles, counts = array("i", data[at + 4 : middle]), array("I", data[middle:end])
-            at = end + 8 * sum(counts)
-            if len(counts) != n or at > len(data):
-                raise ValueError(f"{n} tiles do not fit into {len(data)} bytes")
-            hashes = iter(array("Q", data[end:at]))
+            (tiles, counts), start = unpack_series(data, at)
+            at = start + 8 * sum(counts)
+            if min(counts, default=0) < 0 or at > len(data):
+                raise ValueError(f"{len(tiles)} tiles do not fit into {len(data)} bytes")
+            hashes = iter(array("Q", data[start:at]))
             slot.append({tile: list(islice(hashes, count)) for tile, count in zip(tiles, counts, strict=True)})
         if at != len(data):
             raise ValueError(f"{len(data) - at} bytes too many")

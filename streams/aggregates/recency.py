@@ -6,19 +6,16 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from streams.aggregates.base import (
-    I64,
     SECOND,
-    U32,
     Aggregate,
     BadDeclaration,
     Column,
     Selector,
     Slot,
-    pack_texts,
     span_of,
     texts_of,
-    unpack_texts,
 )
+from streams.aggregates.packing import I64, U32, pack_texts, unpack_texts
 from streams.events import Event, Micros
 
 

@@ -11,7 +11,6 @@ from streams.aggregates.base import (
     EARLY_READ,
     EVER,
     MINUTE,
-    U32,
     UNIT,
     Aggregate,
     BadDeclaration,
@@ -22,6 +21,7 @@ from streams.aggregates.base import (
     tile_of,
     words,
 )
+from streams.aggregates.packing import MOST_TILES, Series, pack_series, unpack_series
 from streams.events import Event, Micros
 
 
@@ -49,6 +49,8 @@ class Windowed(Aggregate):
                     f"{self.name}: window {text} is not a multiple of its tile of {size // MINUTE} minutes"
                 )
             tiles = 0 if size == EVER else span // size + -(-EARLY_READ // size)
+            if tiles >= MOST_TILES:
+                raise BadDeclaration(f'{self.name}: window {text} has {tiles} tiles of a day; say "ever"')
             keep[size] = max(keep.get(size, 0), tiles)
         sizes = sorted(keep)
         object.__setattr__(self, "sizes", tuple((size, keep[size]) for size in sizes))
@@ -70,29 +72,13 @@ def leaves(tiles: Sequence[int], window: Micros, tile: Micros, at: Micros) -> Mi
     return EVER if window == EVER or i == len(tiles) else (tiles[i] + 1) * tile + window
 
 
-Series = tuple["array[int]", "array[int]"]
-"""Sorted tile indices (i32) and what each tile holds (i64)."""
-
-
-def pack_series(series: Series) -> bytes:
-    """How many tiles (u32), their indices, what they hold."""
-    tiles, sums = series
-    return U32.pack(len(tiles)) + tiles.tobytes() + sums.tobytes()
-
-
-def unpack_series(data: bytes, at: int, count: int) -> tuple[list[Series], int]:
-    """So many series from `at` on, and where they end. Raises `ValueError`."""
-    found = []
+def unpack_all(data: bytes, count: int) -> tuple[list[Series], int]:
+    """So many series from the beginning, and where they end. Raises `ValueError`."""
+    found, end = [], 0
     for _ in range(count):
-        if at + 4 > len(data):
-            raise ValueError(f"a series is missing at {at} of {len(data)} bytes")
-        (n,) = U32.unpack_from(data, at)
-        middle, end = at + 4 + 4 * n, at + 4 + 12 * n
-        if end > len(data):
-            raise ValueError(f"a series of {n} tiles does not fit into {len(data)} bytes")
-        found.append((array("i", data[at + 4 : middle]), array("q", data[middle:end])))
-        at = end
-    return found, at
+        series, end = unpack_series(data, end)
+        found.append(series)
+    return found, end
 
 
 def add(series: Series, tile: int, amount: int, keep: int) -> None:
@@ -171,7 +157,7 @@ class _Tiled(Windowed):
         return b"".join(map(pack_series, slot)) if slot[0][0] else b""
 
     def unpack(self, data: bytes) -> Slot:
-        slot, end = unpack_series(data, 0, len(self.sizes))
+        slot, end = unpack_all(data, len(self.sizes))
         if end != len(data):
             raise ValueError(f"{len(data) - end} bytes too many")
         return slot
@@ -260,5 +246,5 @@ class Mean(Windowed):
         return self._count.pack(slot[0]) + self._total.pack(slot[1])
 
     def unpack(self, data: bytes) -> Slot:
-        counts, end = unpack_series(data, 0, len(self.sizes))
+        counts, end = unpack_all(data, len(self.sizes))
         return [counts, self._total.unpack(data[end:])]

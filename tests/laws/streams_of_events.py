@@ -9,20 +9,23 @@ START = 1_700_000_000 * SECOND
 KINDS = ("view", "click", "rate", "purchase", "impression", "custom_kind")
 
 
+LONG = 11
+"""Items from this one on have an id whose length takes two bytes."""
 SPREADS = [(60 * SECOND, 1), (2 * HOUR, TILE), (3 * DAY, HOUR), (60 * DAY, HOUR), (60 * DAY, 1)]
 
 
 def _event(n: int, at: int, shape: tuple[int, str, int, int | None, str]) -> Event:
     item, kind, delay, thousandths, categories = shape
     value = None if thousandths is None else thousandths / 1_000
-    return Event(f"e{n}", "u", f"i{item}", kind, at, at + delay, value, tuple(sorted(set(categories))))
+    item_id = f"i{item}" if item < LONG else f"i{item}" * 100
+    return Event(f"e{n}", "u", item_id, kind, at, at + delay, value, tuple(sorted(set(categories))))
 
 
 _shapes = st.tuples(
     st.integers(0, 12),
     st.sampled_from(KINDS),
     st.sampled_from([0, SECOND, HOUR]),
-    st.one_of(st.none(), st.integers(-100_000, 100_000)),
+    st.one_of(st.none(), st.integers(-100_000, 100_000), st.sampled_from([-1, 1, 100, 10**7, -(10**13), 10**13])),
     st.text("abcdefghijkl", max_size=3),
 )
 

@@ -74,6 +74,16 @@ def test_the_compiled_step_is_the_plain_one_byte_for_byte(profile: Profile, some
         assert compiled == plain
 
 
+def test_the_compiled_step_counts_beyond_a_byte_and_beyond_two() -> None:
+    counting = Profile("counting", "user_id", [Count("all", windows=["1h", "ever"]), Sum("sum", windows=["1h"])])
+    some = [Event(f"e{n}", "u", "i", "view", START, START, 0.000_001, ()) for n in range(40_000)]
+    rows = [step(None, some, 0) for step in (counting.advance, counting.advance_plainly)]
+    more = [Event("more", "u", "i", "view", START, START, -0.039_999, ())]
+    assert rows[0] == rows[1]
+    assert counting.advance(rows[0], more, 1) == counting.advance_plainly(rows[1], more, 1)
+    assert counting.values(rows[0], START) == {"all_1h": 40_000, "all_ever": 40_000, "sum_1h": 0.04}
+
+
 def test_threads_share_a_profile_without_harm() -> None:
     some = [Event(f"e{n}", "u", f"i{n % 7}", "click", START + n, START + n, None, ("a", "b")) for n in range(400)]
     want = user.advance_plainly(None, some, 0)
