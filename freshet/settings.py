@@ -150,6 +150,18 @@ class Settings(BaseSettings):
         le=60_000,
         description="How often the worker commits a partition. Shorter is fresher and costs more CPU.",
     )
+    state_memory_mb: int = Field(
+        1_024,
+        ge=1,
+        description="Memory for the states of a worker, in MiB. Beyond it, states that came in first are read from the "
+        "worker's checkpoint on disk; only a worker with an `instance` has one.",
+    )
+    checkpoint_rows: int = Field(
+        50_000,
+        ge=1,
+        description="A partition's checkpoint is brought up to date after so many rows. A restart reads about as many "
+        "again from Kafka; fewer cost more writes.",
+    )
     dedup_window: int = Field(
         65_536,
         ge=DEDUP_STEP,

@@ -13,6 +13,7 @@ from faust.types import StreamT
 
 from freshet.settings import Settings
 from streams.engine.fold import ItemFold, UserFold
+from streams.engine.rows import Memory
 from streams.engine.stage import Stage
 from streams.engine.transport import Batch, BatchSchema
 from streams.topics import EVENTS, ITEM_DELTAS, ITEM_FEATURES, USER_FEATURES
@@ -20,9 +21,10 @@ from streams.topics import EVENTS, ITEM_DELTAS, ITEM_FEATURES, USER_FEATURES
 
 def stages(settings: Settings) -> tuple[Stage, ...]:
     """The two stages of the line."""
+    memory = Memory.of(settings)
     return (
-        Stage(settings, EVENTS, USER_FEATURES, lambda partition: UserFold.of(settings, partition)),
-        Stage(settings, ITEM_DELTAS, ITEM_FEATURES, ItemFold),
+        Stage(settings, EVENTS, USER_FEATURES, lambda partition: UserFold.of(settings, partition), memory),
+        Stage(settings, ITEM_DELTAS, ITEM_FEATURES, ItemFold, memory),
     )
 
 

@@ -4,7 +4,7 @@ Runs the worker's `UserFold` over one partition's files, in the order of their o
 worker made at that version, byte for byte.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from feature_repo.features import user
@@ -13,6 +13,7 @@ from streams.backfill.items import Aside
 from streams.backfill.rows import BackfillError, RowWriter, Tell
 from streams.engine.fold import Gap, UserFold
 from streams.engine.records import Meta
+from streams.engine.rows import Rows
 from streams.events import Event
 from streams.profiles import header
 from streams.sinks import files
@@ -51,8 +52,9 @@ def fold(
     return fold.meta
 
 
-def _write(rows: RowWriter, event: Event, states: Mapping[bytes, bytes]) -> None:
-    row = states[event.user_id.encode()]
+def _write(rows: RowWriter, event: Event, states: Rows) -> None:
+    row = states.get(event.user_id.encode())
+    assert row is not None
     head = header(row)
     assert head is not None
     rows.add(event.user_id, head.event_time, head.created, row, head.version)

@@ -13,7 +13,7 @@ from feature_repo.features import item, user
 from freshet.settings import Settings
 from streams.aggregates import hash64
 from streams.engine import deltas
-from streams.engine.records import Record, Row
+from streams.engine.records import Record
 from streams.engine.ring import KEY as RING_KEY
 from streams.engine.ring import Ring
 from streams.engine.states import Fold, Gap, ProfileFold
@@ -123,7 +123,7 @@ class UserFold(ProfileFold[Profile]):
             passed[target] = first + len(events)
         return records
 
-    def _own_records(self) -> list[Row]:
+    def _own_records(self) -> list[tuple[bytes, bytes | None]]:
         return list(self.ring.records())
 
     def _load_record(self, key: bytes, value: bytes | None) -> None:

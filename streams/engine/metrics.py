@@ -19,6 +19,12 @@ COMMIT_SECONDS = Histogram(
     ["source"],
     buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
 )
+CHECKPOINT_SECONDS = Histogram(
+    "freshet_checkpoint_seconds",
+    "Duration of bringing a partition's checkpoint on disk up to date.",
+    ["source"],
+    buckets=(0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
+)
 ROWS = Counter("freshet_rows", "States written.", ["source"])
 RESTORE_SECONDS = Gauge("freshet_restore_seconds", "Duration of the last restore.", ["source"])
 RESTORED = Gauge("freshet_restored_records", "Changelog records that the last restore read.", ["source"])
@@ -50,6 +56,16 @@ class _Progress(Collector):
             labels=["source", "partition", "outcome"],
         )
         states = GaugeMetricFamily("freshet_states", "Keys with a state.", labels=["source", "partition"])
+        held = GaugeMetricFamily(
+            "freshet_states_in_memory",
+            "Keys whose state is in memory; the others are read from the checkpoint.",
+            labels=["source", "partition"],
+        )
+        reads = CounterMetricFamily(
+            "freshet_state_reads",
+            "States read from the checkpoint on disk, and looks for keys that are new.",
+            labels=["source", "partition"],
+        )
         lag = GaugeMetricFamily(
             "freshet_lag_records",
             "Offsets between the log's end and the fold. In item-deltas a few are transaction marks.",
@@ -61,10 +77,12 @@ class _Progress(Collector):
                 for outcome in OUTCOMES:
                     events.add_metric([*labels, outcome], getattr(fold.meta, outcome))
                 states.add_metric(labels, len(fold.rows))
+                held.add_metric(labels, fold.rows.in_memory)
+                reads.add_metric(labels, fold.rows.reads)
                 end = self._end_offset(stage.source, partition)
                 if end is not None:
                     lag.add_metric(labels, max(0, end - max(0, fold.meta.next_offset)))
-        yield from (events, states, lag)
+        yield from (events, states, held, reads, lag)
 
 
 def serve_metrics(settings: Settings, stages: Iterable[Progressing], end_offset: EndOffset) -> None:

@@ -69,7 +69,7 @@ class Snapshot:
     """
 
     rows: list[tuple[bytes, bytes]]
-    records: list[Row]
+    records: list[tuple[bytes, bytes | None]]
     deltas: list[tuple[int, bytes]]
     rejected: list[DeadLetter]
     next_offset: int

@@ -1,6 +1,6 @@
-"""Read states back: the changelog of some partitions, from its beginning to its end, committed records only.
+"""Read states back: the changelog of some partitions, from the checkpoint to its end, committed records only.
 
-Rows stay as bytes; they are decoded when they are first touched. Whoever restores must have opened the partitions'
+Rows stay as bytes. Whoever restores must have opened the partitions'
 transactions before, so that nothing is written meanwhile.
 """
 
@@ -19,7 +19,9 @@ FETCH_BYTES = 4 << 20
 class Loadable(Protocol):
     """What a changelog is read into, e.g. a `Fold`."""
 
+    def resume(self, oldest: int, end: int) -> int: ...
     def load(self, key: bytes, value: bytes | None) -> None: ...
+    async def loaded_to(self, position: int) -> None: ...
 
 
 class RestoreStuck(RuntimeError):
@@ -42,11 +44,14 @@ async def restore(bootstrap: str, topic: str, targets: Mapping[int, Loadable]) -
     try:
         left = {TopicPartition(topic, p) for p in targets}
         consumer.assign(left)
-        ends = await consumer.end_offsets(left)
-        await consumer.seek_to_beginning(*left)
+        oldest, ends = await consumer.beginning_offsets(left), await consumer.end_offsets(left)
+        for tp in left:
+            consumer.seek(tp, targets[tp.partition].resume(oldest[tp], ends[tp]))
         count, at, moved_at = 0, dict.fromkeys(left, -1), monotonic()
         while True:
             now = {tp: await consumer.position(tp) for tp in left}  # moves over transaction marks, too
+            for tp, position in now.items():
+                await targets[tp.partition].loaded_to(position)
             left = {tp for tp in left if now[tp] < ends[tp]}
             if not left:
                 return count

@@ -15,6 +15,7 @@ import msgspec
 from aiokafka import TopicPartition
 
 from freshet.settings import Settings
+from streams.engine.checkpoint import Checkpoint
 from streams.engine.fold import Fold, Gap
 from streams.engine.leave import leave
 from streams.engine.metrics import RESTORE_SECONDS, RESTORED
@@ -22,6 +23,7 @@ from streams.engine.owner import Owner
 from streams.engine.records import Record
 from streams.engine.restore import offsets, restore
 from streams.engine.ring import BadRing
+from streams.engine.rows import Memory, Rows
 from streams.engine.transaction import Transactions
 from streams.engine.transport import Batch
 
@@ -33,13 +35,28 @@ CLOSE_S = 5.0
 log = logging.getLogger(__name__)
 
 
-class Stage:
-    """`make(partition)` gives a fresh fold; its class says which topics it reads and writes."""
+class Behind(RuntimeError):
+    """The restored state is older than the offset that the group has committed."""
 
-    def __init__(self, settings: Settings, source: str, log_topic: str, make: Callable[[int], Fold]) -> None:
+
+class Stage:
+    """`make(partition)` gives a fresh fold; its class says which topics it reads and writes.
+
+    Stages of one worker share their `memory`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        source: str,
+        log_topic: str,
+        make: Callable[[int], Fold],
+        memory: Memory | None = None,
+    ) -> None:
         self.source, self.topic = source, settings.topic(source)
         self.group = settings.topic(settings.app_id)
         self._settings, self._log_topic, self._make = settings, settings.topic(log_topic), make
+        self._memory = memory or Memory.of(settings)
         self._owners: dict[int, Owner] = {}
         self._rebalances = 0
 
@@ -90,6 +107,12 @@ class Stage:
                     log.info("%s partition %d: given up at offset %d", self.source, p, owner.committed)
                     await self._owners.pop(p).stop()
             await self._open([p for p in partitions if p not in self._owners])
+        except Behind as error:
+            todo = (
+                f"restart; if it repeats, {self._log_topic!r} has lost records: "
+                "see docs/explanation/exactly-once.md on starting afresh"
+            )
+            leave(str(error), todo, error)
         except (BadRing, msgspec.DecodeError) as error:
             todo = (
                 "restart, as another worker may have overtaken this one while it read. "
@@ -114,17 +137,23 @@ class Stage:
         if not partitions:
             return
         started = perf_counter()
-        folds = {p: self._make(p) for p in partitions}
+        folds = {p: self._fresh(p) for p in partitions}
         transactions = {
             p: Transactions(self._settings.kafka, self.group, TopicPartition(self.topic, p)) for p in partitions
         }
         await asyncio.gather(*(t.open() for t in transactions.values()))
         fenced = perf_counter()
         now = await offsets(self._settings.kafka, self.group, self.topic, partitions)
-        records = await restore(self._settings.kafka, self._log_topic, folds)
+        try:
+            records = await restore(self._settings.kafka, self._log_topic, folds)
+            for p, fold in folds.items():
+                fold.loaded()
+                self._check(p, fold.meta.next_offset, now[p].committed)
+        except Exception:
+            for fold in folds.values():
+                fold.rows.forget()
+            raise
         for p, fold in folds.items():
-            fold.loaded()
-            self._check(p, fold.meta.next_offset, now[p].committed)
             fold.begin(now[p].oldest)
             self._owners[p] = Owner(self._settings, fold, transactions[p])
         seconds = perf_counter() - started
@@ -133,13 +162,18 @@ class Stage:
         message = "%s partitions %s: %d records restored in %.2f s, of which %.2f s fencing"
         log.info(message, self.source, sorted(partitions), records, seconds, fenced - started)
 
+    def _fresh(self, partition: int) -> Fold:
+        fold = self._make(partition)
+        checkpoint = Checkpoint.of(self._settings, self._log_topic, partition)
+        fold.rows = Rows(checkpoint, self._memory, self._settings.checkpoint_rows)
+        return fold
+
     def _check(self, partition: int, next_offset: int, committed: int | None) -> None:
         """State and offset come from the same transactions, so the group cannot be ahead of the state."""
         if committed is not None and committed > max(0, next_offset):
-            state = f"{self._log_topic!r} holds the state as of {max(0, next_offset)}"
-            leave(
-                f"{self.source} partition {partition}: the group {self.group!r} has committed {committed}, {state}",
-                f"{self._log_topic!r} has lost records: see docs/explanation/exactly-once.md on starting afresh",
+            raise Behind(
+                f"{self.source} partition {partition}: the group {self.group!r} has committed {committed}, "
+                f"{self._log_topic!r} holds the state as of {max(0, next_offset)}"
             )
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The states of one source partition in memory, as rows by key: what has changed, and how they are restored.
+"""The states of one source partition: how they are restored, folded and cut.
 
 What a record does to a state is left to the subclasses in `streams.engine.fold`.
 """
@@ -7,7 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
-from streams.engine.records import META_KEY, ROW_MAX, DeadLetter, Meta, Record, Row, Snapshot, decode_meta, encode_json
+from streams.engine.records import META_KEY, ROW_MAX, DeadLetter, Meta, Record, Snapshot, decode_meta, encode_json
+from streams.engine.rows import Rows
 from streams.events import Event
 from streams.profiles import Profile, is_meta_key
 
@@ -19,7 +20,7 @@ class Gap(RuntimeError):
 
 
 class Fold(ABC):
-    """`rows`: the state of every key; `changed`: those that the next snapshot takes."""
+    """`rows`: the state of every key."""
 
     source: str
     """Logical name of the topic that is folded."""
@@ -29,24 +30,34 @@ class Fold(ABC):
     def __init__(self, partition: int) -> None:
         self.partition = partition
         self.meta = Meta()
-        self.rows: dict[bytes, bytes] = {}
-        self.changed: dict[bytes, bytes] = {}
+        self.rows = Rows()
         self.rejected: list[DeadLetter] = []
 
     @abstractmethod
     def fold(self, records: Iterable[Record]) -> None:
         """Fold records in the order of their offsets, from `meta.next_offset` on. Raises `Gap`."""
 
+    def resume(self, oldest: int, end: int) -> int:
+        """Take up the checkpoint, where there is one. The offset of the changelog to restore from."""
+        for key, value in self.rows.resume(oldest, end):
+            self._load_own(key, value)
+        return max(oldest, self.rows.position)
+
     def load(self, key: bytes, value: bytes | None) -> None:
         """One record of the changelog, in its order."""
+        self.rows.load(key, value)
+        if is_meta_key(key):
+            self._load_own(key, value)
+
+    async def loaded_to(self, position: int) -> None:
+        """All before this offset of the changelog is loaded."""
+        await self.rows.loaded_to(position)
+
+    def _load_own(self, key: bytes, value: bytes | None) -> None:
         if key == META_KEY and value is not None:
             self.meta = decode_meta(value)
-        elif is_meta_key(key):
-            self._load_record(key, value)
-        elif value is None:
-            self.rows.pop(key, None)
         else:
-            self.rows[key] = value
+            self._load_record(key, value)
 
     def _load_record(self, key: bytes, value: bytes | None) -> None:  # noqa: B027 (most have none)
         """One of the stage's own records."""
@@ -61,7 +72,7 @@ class Fold(ABC):
 
     def snapshot(self) -> Snapshot:
         """What changed, as a consistent cut at `meta.next_offset`. Synchronous."""
-        rows, self.changed = list(self.changed.items()), {}
+        rows = self.rows.take()
         deltas = self._take_deltas()
         records = [*self._own_records(), (META_KEY, encode_json(self.meta))]
         rejected, self.rejected = self.rejected, []
@@ -70,7 +81,7 @@ class Fold(ABC):
     def _take_deltas(self) -> list[tuple[int, bytes]]:
         return []
 
-    def _own_records(self) -> list[Row]:
+    def _own_records(self) -> list[tuple[bytes, bytes | None]]:
         return []
 
     def _reject(self, record: Record, reason: str) -> None:
@@ -88,9 +99,9 @@ class ProfileFold(Fold, Generic[P]):
 
     def _advance(self, key: bytes, row: bytes | None, events: Sequence[Event], version: int) -> None:
         """Fold events of a key with that row. A state that no batch can carry stays: stopping would stop every key."""
-        row = self.profile.advance(row, events, version)
-        if len(row) > ROW_MAX:
-            reason = f"a state of {len(row)} bytes does not fit into a record; it stays as it was, without these events"
+        after = self.profile.advance(row, events, version)
+        if len(after) > ROW_MAX:
+            reason = f"a state of {len(after)} bytes does not fit into a record; it stays without these events"
             self.rejected.append(DeadLetter.of(self.log, self.partition, version, reason, key, None))
             return
-        self.rows[key] = self.changed[key] = row
+        self.rows.set(key, after, new=row is None)

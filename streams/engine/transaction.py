@@ -47,17 +47,19 @@ class Transactions:
     async def close(self) -> None:
         await self._producer.stop()
 
-    async def commit(self, outputs: Outputs, next_offset: int) -> None:
-        """Write all of it and the source's offset in one transaction. On any exception the process must be left."""
+    async def commit(self, outputs: Outputs, next_offset: int) -> dict[TopicPartition, int]:
+        """Write all of it and the source's offset in one transaction. Where each target goes on after it.
+
+        On any exception the process must be left.
+        """
         batches = {target: self._pack(rows) for target, rows in outputs.items()}  # before the transaction: it may raise
         await self._producer.begin_transaction()
-        sent = await asyncio.gather(*(self._send(target, packed) for target, packed in batches.items()))
-        # aiokafka commits although a batch has failed, so each one's own future must be asked.
-        await asyncio.gather(*(future for futures in sent for future in futures))
+        ends = await asyncio.gather(*(self._send(target, packed) for target, packed in batches.items()))
         await self._producer.send_offsets_to_transaction(
             {self._source: OffsetAndMetadata(next_offset, "")}, self._group
         )
         await self._producer.commit_transaction()
+        return dict(zip(batches, ends, strict=True))
 
     def _pack(self, rows: Iterable[Row]) -> list[BatchBuilder]:
         timestamp = int(time() * 1000)
@@ -77,5 +79,10 @@ class Transactions:
             full.close()
         return packed
 
-    async def _send(self, target: TopicPartition, batches: list[BatchBuilder]) -> list[asyncio.Future[object]]:
-        return [await self._producer.send_batch(batch, target.topic, partition=target.partition) for batch in batches]
+    async def _send(self, target: TopicPartition, batches: list[BatchBuilder]) -> int:
+        """Returns the offset after them. aiokafka commits although one has failed, so each one's future is asked."""
+        futures = [
+            await self._producer.send_batch(batch, target.topic, partition=target.partition) for batch in batches
+        ]
+        placed = await asyncio.gather(*futures)
+        return int(placed[-1].offset) + int(batches[-1].record_count())

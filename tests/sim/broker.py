@@ -9,6 +9,7 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -187,7 +188,7 @@ class Producer:
             self.broker.end(transaction, "abort")
 
     async def send_batch(self, batch: Builder, topic: str, *, partition: int) -> "asyncio.Future[object]":
-        def apply() -> None:
+        def apply() -> SimpleNamespace:
             self._mine()
             assert self._transaction is not None
             assert not self._transaction.ended
@@ -197,8 +198,10 @@ class Producer:
                 raise MessageSizeTooLargeError
             tp = TopicPartition(topic, partition)
             self._transaction.wrote.add(tp)
+            placed = SimpleNamespace(offset=len(self.broker.logs[tp]))
             for key, value in batch.rows:
                 self.broker.append(tp, key, value, self._transaction)
+            return placed
 
         task = asyncio.get_running_loop().create_task(self._ask(apply))
         self._sends.append(task)

@@ -71,7 +71,9 @@ class Loop(asyncio.BaseEventLoop):
 class Process:
     """What can die. A request that is on the wire arrives even when its sender is dead or stopped by then."""
 
-    def __init__(self, name: str, chance: random.Random, ended: Callable[["Process", str], None]) -> None:
+    def __init__(self, name: str, slot: int, chance: random.Random, ended: Callable[["Process", str], None]) -> None:
+        self.slot = slot
+        """Which of its kind it is; whoever is started in its place is the same."""
         self.name, self.alive, self.chance, self._ended = name, True, chance, ended
         self.running = asyncio.Event()
         self.running.set()

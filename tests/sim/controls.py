@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 from aiokafka.structs import OffsetAndMetadata
 
-from streams.engine import restore, ring, stage, transaction
+from streams.engine import restore, ring, rows, stage, transaction
 from streams.engine.transaction import Outputs, Transactions
 from streams.sinks import online
 from tests.sim import store
@@ -96,6 +96,42 @@ def _dedup_by_commit() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _checkpoint_ahead() -> Iterator[None]:
+    real = rows.Rows.committed
+
+    def committed(self: rows.Rows, records: Any, position: int) -> None:
+        real(self, records, position + 5)
+
+    with patch.object(rows.Rows, "committed", committed):
+        yield
+
+
+@contextmanager
+def _checkpoint_of_uncommitted() -> Iterator[None]:
+    real = rows.Rows.save
+
+    async def save(self: rows.Rows) -> None:
+        self._unsaved |= self.changed
+        await real(self)
+
+    with patch.object(rows.Rows, "save", save):
+        yield
+
+
+@contextmanager
+def _trims_what_is_unsaved() -> Iterator[None]:
+    real = rows.Rows._trim
+
+    def trim(self: rows.Rows) -> None:
+        real(self)
+        self._whole = False
+        self._held.clear()
+
+    with patch.object(rows.Rows, "_trim", trim):
+        yield
+
+
 CONTROLS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "sends are not awaited": lambda: patch.object(Transactions, "commit", _without_awaiting),
     "random transactional ids": _random_ids,
@@ -107,5 +143,8 @@ CONTROLS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "store without compare-and-set": lambda: patch.object(store, "compares", partial(bool, 0)),
     "progress before the write": _progress_first,
     "dedup memory cut by commit": _dedup_by_commit,
+    "a checkpoint says more than it holds": _checkpoint_ahead,
+    "a checkpoint of what is not committed": _checkpoint_of_uncommitted,
+    "rows leave memory before a checkpoint has them": _trims_what_is_unsaved,
 }
 """Name -> the mutation, to be entered within `world.models_in`."""

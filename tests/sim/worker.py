@@ -12,6 +12,7 @@ from aiokafka import TopicPartition
 
 from freshet.settings import Settings
 from streams.engine.fold import ItemFold, UserFold
+from streams.engine.rows import Memory
 from streams.engine.stage import Stage
 from streams.engine.transport import Batch
 from streams.topics import EVENTS, ITEM_DELTAS, ITEM_FEATURES, USER_FEATURES
@@ -20,6 +21,8 @@ from tests.sim.clock import Left, Process
 
 SESSION_S = 6.0
 HEARTBEAT_S = 0.3
+MEMORY = 400
+"""Bytes of rows that a stage may hold: two or three."""
 WINDOW = 4
 """Applied ids that are remembered, two blocks of two."""
 
@@ -77,8 +80,10 @@ class Worker:
     def __init__(self, process: Process, settings: Settings, group: Group, broker: Broker) -> None:
         self.process, self._group, self._broker = process, group, broker
         self.stages = {
-            settings.topic(EVENTS): Stage(settings, EVENTS, USER_FEATURES, lambda p: users(settings, p)),
-            settings.topic(ITEM_DELTAS): Stage(settings, ITEM_DELTAS, ITEM_FEATURES, ItemFold),
+            settings.topic(EVENTS): Stage(
+                settings, EVENTS, USER_FEATURES, lambda p: users(settings, p), Memory(MEMORY)
+            ),
+            settings.topic(ITEM_DELTAS): Stage(settings, ITEM_DELTAS, ITEM_FEATURES, ItemFold, Memory(MEMORY)),
         }
         self.assigned_at = 0
         """The broker's moment at which the last assignment began to be taken up."""

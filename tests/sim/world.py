@@ -26,6 +26,7 @@ from streams.topics import EVENTS, ITEM_FEATURES, USER_FEATURES, partition_of
 from tests.sim import checks
 from tests.sim.broker import Broker, Consumer, Producer
 from tests.sim.clock import Left, Loop, Process, Stuck, leave
+from tests.sim.disk import Checkpoint, Disk
 from tests.sim.store import Client, Store
 from tests.sim.worker import SESSION_S, Group, Worker
 
@@ -37,8 +38,8 @@ user = Profile("user", key="user_id", features=[Count("events", windows=["ever"]
 item = TiledProfile("item", key="item_id", features=[Count("events", windows=["ever"])])
 
 FAULTS = (
-    "kill", "stop", "wake", "rebalance", "refuse", "lose-answer", "slow-marks", "quick-marks",
-    "kill-sink", "kill-in-write", "stop-sink", "wake-sink", "store-down", "lose-tail", "flush",
+    "kill", "kill-old-disk", "kill-new-disk", "stop", "wake", "rebalance", "refuse", "lose-answer", "slow-marks",
+    "quick-marks", "kill-sink", "kill-in-write", "stop-sink", "wake-sink", "store-down", "lose-tail", "flush",
 )  # fmt: skip
 
 
@@ -88,7 +89,7 @@ class Outcome:
 
 @cache
 def settings() -> Settings:
-    return Settings(topic_prefix="", partitions=2, commit_interval_ms=100)
+    return Settings(topic_prefix="", partitions=2, commit_interval_ms=100, checkpoint_rows=2)
 
 
 class World:
@@ -96,6 +97,7 @@ class World:
         self.schedule, self.loop, self.outcome = schedule, loop, Outcome()
         self.chance = random.Random(schedule.seed)
         self.broker, self.store = Broker(self.chance, self.note), Store(self.violated)
+        self.disk = Disk()
         self.group = Group(settings(), self.chance, self.broker)
         self.workers: list[Worker] = []
         self.sinks: list[Process] = []
@@ -111,12 +113,13 @@ class World:
 
     # Processes
 
-    def _process(self, kind: str) -> Process:
+    def _process(self, kind: str, slot: int) -> Process:
         self._born += 1
-        return Process(f"{kind}-{self._born}", self.chance, self._ended)
+        return Process(f"{kind}-{self._born}", slot, self.chance, self._ended)
 
     def _start_worker(self, at: int | None = None) -> None:
-        worker = Worker(self._process("worker"), settings(), self.group, self.broker)
+        slot = len(self.workers) if at is None else at
+        worker = Worker(self._process("worker", slot), settings(), self.group, self.broker)
         if at is None:
             self.workers.append(worker)
         else:
@@ -124,7 +127,7 @@ class World:
         worker.process.start(worker.run())
 
     def _start_sink(self, at: int | None = None) -> None:
-        process = self._process("sink")
+        process = self._process("sink", len(self.sinks) if at is None else at)
         if at is None:
             self.sinks.append(process)
         else:
@@ -179,6 +182,9 @@ class World:
         match step.fault:
             case "kill":
                 worker.exit("killed")
+            case "kill-old-disk" | "kill-new-disk":
+                worker.exit("killed")
+                self.disk.set_back(step.target, 1 if step.fault == "kill-old-disk" else 1 << 30)
             case "stop" | "stop-sink":
                 (worker if step.fault == "stop" else sink).running.clear()
                 if step.fault == "stop":
@@ -248,6 +254,7 @@ def models_in() -> Iterator[None]:
             (transaction, "AIOKafkaProducer", Producer), (restore, "AIOKafkaConsumer", Consumer),
             (online, "AIOKafkaConsumer", Consumer), (online, "Redis", Client),
             (owner, "leave", leave), (stage, "leave", leave), (ring, "BLOCK", 2), (stage, "CHUNK", 2),
+            (stage, "Checkpoint", Checkpoint),
             (stage, "gc", SimpleNamespace(collect=lambda: None, freeze=lambda: None)),
             (fold, "user", user), (fold, "item", item),
             (online, "SOURCES", {USER_FEATURES: user, ITEM_FEATURES: item}),
@@ -263,7 +270,7 @@ def run(schedule: Schedule) -> Outcome:
     loop = Loop()
     world = World(schedule, loop)
     Producer.broker = Consumer.broker = world.broker
-    Client.store = world.store
+    Client.store, Checkpoint.disk = world.store, world.disk
     clock = SimpleNamespace(monotonic=loop.time, time=loop.time)
     with patch.object(online, "time", clock), patch.object(restore, "monotonic", loop.time):
         try:
