@@ -91,7 +91,7 @@ class KillInRestore(Fault):
     kills = 2
 
     def inject(self, rig: Rig, rnd: random.Random) -> str:
-        name, nth = rnd.choice(rig.workers()), rnd.randint(1, 2_000)
+        name, nth = rnd.choice(rig.workers()), rnd.randint(1, 100)
         process = rig.process(name)
         before = process.exits[-9]
         process.first_orders.append(f"kill in_restore {nth}")

@@ -89,6 +89,8 @@ class Rig:
             instance=None,
             archive_dir=folder / "home" / "archive",
             offline_dir=folder / "home" / "offline",
+            state_memory_mb=1,
+            checkpoint_rows=300,
             dedup_window=65_536,
             commit_interval_ms=150,
             future_tolerance_s=60,

@@ -70,7 +70,16 @@ def _points(kills: int, rnd: random.Random) -> list[Fault]:
     each: list[Fault] = [
         *(
             f.KillAt(p)
-            for p in ("after_begin", "among_sends", "after_sends", "after_offsets", "before_end", "after_end")
+            for p in (
+                "after_begin",
+                "among_sends",
+                "after_sends",
+                "after_offsets",
+                "before_end",
+                "after_end",
+                "in_checkpoint",
+                "after_checkpoint",
+            )
         ),
         f.KillInRestore(),
         f.KillAt("before_redis", "online0", 3),
@@ -100,7 +109,7 @@ _ALL = (
     Scenario(
         "short",
         "some of all: the form that runs in the tests",
-        _these(f.KillWorker(), f.Zombie(), f.KillInRestore(), f.KillAt("after_offsets"), f.KillSink("online0")),
+        _these(f.KillWorker(), f.Zombie(), f.KillInRestore(), f.KillAt("in_checkpoint"), f.KillSink("online0")),
         RETRIES,
         apart_s=0.7,
     ),

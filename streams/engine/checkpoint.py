@@ -61,6 +61,7 @@ class Checkpoint:
             log.warning("the checkpoint in %s cannot be opened and is made again: %s", folder, error)
             shutil.rmtree(folder)
             self._env = self._open()
+        self._reading = self._env.begin()
         self.position = self.keys = 0
         note = self._read_note()
         if note is not None and self._trusted(note):
@@ -82,21 +83,19 @@ class Checkpoint:
         )
 
     def _read_note(self) -> _Note | None:
-        with self._env.begin() as reading:
-            note = reading.get(_NOTE)
+        note = self._reading.get(_NOTE)
         return None if note is None else msgspec.json.decode(note, type=_Note)
 
     def _trusted(self, note: _Note) -> bool:
         return note.boot == self._boot != "" and time() - note.written_at < OLDEST_S
 
     def get(self, key: bytes) -> bytes | None:
-        with self._env.begin() as reading:
-            return reading.get(key)
+        """As of the last write that was awaited."""
+        return self._reading.get(key)
 
     def own(self) -> Iterator[tuple[bytes, bytes]]:
         """The engine's own records."""
-        with self._env.begin() as reading:
-            yield from ((key, value) for key, value in _own(reading) if key != _NOTE)
+        return ((key, value) for key, value in _own(self._reading) if key != _NOTE)
 
     async def write(self, records: Mapping[bytes, bytes | None], position: int) -> None:
         """Bring it up to a position; None deletes a key. Raises `Overtaken` and `OSError`.
@@ -105,6 +104,8 @@ class Checkpoint:
         whoever restores reads them again from the changelog.
         """
         await asyncio.to_thread(self._write, records, position)
+        self._reading.abort()
+        self._reading = self._env.begin()
 
     def _write(self, records: Mapping[bytes, bytes | None], position: int) -> None:
         if shutil.disk_usage(self._folder).free < SPARE_BYTES:  # the file is mapped: a full disk would be a SIGBUS
@@ -130,12 +131,14 @@ class Checkpoint:
 
     def clear(self) -> None:
         """Begin with nothing."""
-        self._env.close()
+        self.close()
         shutil.rmtree(self._folder)
         self._env = self._open()
+        self._reading = self._env.begin()
         self.position = self.keys = 0
 
     def close(self) -> None:
+        self._reading.abort()
         self._env.close()
 
 
