@@ -42,6 +42,7 @@ class ItemMatrix:
     categories: Floats
     kept: dict[int, tuple[object, Any]] = field(default_factory=dict, repr=False)
     """What others derive from the list of items alone; the next tile's matrix shares it while the list is the same."""
+    of_tile: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -67,6 +68,12 @@ class ItemMatrix:
         if known is None:
             known = self.kept[id(owner)] = (owner, make())  # holding the owner keeps its id its own
         return known[1]
+
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
+        """What is derived from the values too, made once for this matrix."""
+        if name not in self.of_tile:
+            self.of_tile[name] = make()
+        return self.of_tile[name]
 
 
 class ItemTable:
@@ -168,7 +175,7 @@ class History:
 
 def interest(values: Mapping[str, Any], items: ItemMatrix) -> Floats:
     """The user's interest over the matrix's categories, scaled to length 1 (all 0 where there is none). float32 [c]."""
-    column = {c: j for j, c in enumerate(items.category_names)}
+    column = items.derive(interest, lambda: {c: j for j, c in enumerate(items.category_names)})
     vector = np.zeros(len(column), dtype=np.float32)
     for name, weight in zip(values["interest"], values["interest_weight"], strict=True):
         if name in column:

@@ -94,8 +94,7 @@ def source(cascade: Cascade, j: int) -> Panel:
 
     def score(question: Question) -> Floats:
         history = History.of(question.user_values, question.items)
-        scores: Floats = cascade.recall.scores(question.user_values, question.items, history)[:, j]
-        return scores
+        return cascade.recall.scores(question.user_values, question.items, history)[j].dense(len(question.items))
 
     return ranked(f"recall: {SOURCES[j]}", score)
 

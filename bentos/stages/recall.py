@@ -5,12 +5,14 @@ new user's first one count at the next request, without training. How the source
 `training`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy.sparse import csr_matrix
 
 from bentos.inputs import Floats, History, Indices, ItemMatrix, interest
@@ -22,6 +24,55 @@ NEW_S = 86_400.0
 
 
 @dataclass(frozen=True, eq=False)
+class Scores:
+    """What one source says of the items: float32 [m] for the ascending `rows` of the matrix, 0 for all others.
+
+    `rows` None: of every row. `order`, where it is known before the question: the rows with a score, best first.
+    """
+
+    values: Floats
+    rows: Indices | None = None
+    order: Indices | None = None
+
+    def best(self, allowed: npt.NDArray[np.bool_], size: int) -> Indices:
+        """The best `size` rows that are allowed and score above 0, best first; ties in the order of the matrix."""
+        if self.order is not None:
+            return _first(self.order, allowed, size)
+        fit = (self.values > 0) & (allowed if self.rows is None else allowed[self.rows])
+        at = np.flatnonzero(fit)
+        values = self.values[at]
+        if len(at) > size:
+            least = torch.topk(torch.from_numpy(values), size, sorted=False).values.min().item()
+            above = np.flatnonzero(values > least)
+            kept = np.concatenate([above, np.flatnonzero(values == least)[: size - len(above)]])
+            at, values = at[kept], values[kept]
+        best: Indices = at[np.lexsort((at, -values))]
+        return best if self.rows is None else self.rows[best]
+
+    def of(self, rows: Indices) -> Floats:
+        """The scores of these rows. float32 [len(rows)]."""
+        if self.rows is None:
+            return self.values[rows]
+        scores = np.zeros(len(rows), dtype=np.float32)
+        at = np.searchsorted(self.rows, rows)
+        at[at == len(self.rows)] = 0
+        here = self.rows[at] == rows if len(self.rows) else np.zeros(len(rows), dtype=bool)
+        scores[here] = self.values[at[here]]
+        return scores
+
+    def dense(self, n: int) -> Floats:
+        """The scores of all n rows. float32 [n]."""
+        return self.of(np.arange(n))
+
+
+def _first(order: Indices, allowed: npt.NDArray[np.bool_], size: int) -> Indices:
+    """The first `size` of an order that are allowed; nearly always they are near its beginning."""
+    near = order[: 4 * size]
+    found = near[allowed[near]][:size]
+    return found if len(found) == size else order[allowed[order]][:size]
+
+
+@dataclass(frozen=True, eq=False)
 class ItemToItem:
     """How much liking one item speaks for another: a sparse [n, n] matrix, rows are what was liked."""
 
@@ -29,13 +80,19 @@ class ItemToItem:
 
     def scores(self, rows: Indices, weights: Floats) -> Floats:
         """Sums over the history under k weightings at once: float32 [k, t] -> [k, n]."""
-        k, n = len(weights), self.weights.shape[0]
-        if len(rows) == 0:
-            return np.zeros((k, n), dtype=np.float32)
-        starts = np.arange(k + 1) * len(rows)
-        total = csr_matrix((weights.ravel(), np.tile(rows, k), starts), shape=(k, n)) @ self.weights
-        scores: Floats = total.toarray()
+        scores: Floats = self._sums(rows, weights).toarray()
         return scores
+
+    def sparse(self, rows: Indices, weights: Floats) -> list[tuple[Indices, Floats]]:
+        """The same without the zeros: columns and sums of each weighting."""
+        total = self._sums(rows, weights)
+        ends = total.indptr.tolist()
+        return [(total.indices[a:b], total.data[a:b]) for a, b in pairwise(ends)]
+
+    def _sums(self, rows: Indices, weights: Floats) -> csr_matrix:
+        k = len(weights)
+        starts = np.arange(k + 1) * len(rows)
+        return csr_matrix((weights.ravel(), np.tile(rows, k), starts), shape=(k, self.weights.shape[0])) @ self.weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +133,8 @@ class Recall:
     item_to_item: ItemToItem
     lightgcn: LightGCN
 
-    def scores(self, values: Mapping[str, Any], items: ItemMatrix, history: History) -> Floats:
-        """Every source's score of every item of the matrix, float32 [n, len(SOURCES)]; 0 where one knows nothing."""
+    def scores(self, values: Mapping[str, Any], items: ItemMatrix, history: History) -> list[Scores]:
+        """What each of `SOURCES` says of the items of the matrix."""
         known = items.rows_of(self.index)
         mine = known[history.rows]
         ages, mine = history.ages_s[mine >= 0], mine[mine >= 0]
@@ -85,14 +142,30 @@ class Recall:
         last[:1] = 1.0
         ones = np.ones(len(mine), dtype=np.float32)
         weightings = np.stack([ones, last, np.exp(-ages / SESSION_S).astype(np.float32)])
-        of_bundle = [*self.item_to_item.scores(mine, weightings), self.lightgcn.scores(mine, ones)]
-        out = np.zeros((len(items), len(SOURCES)), dtype=np.float32)
-        there = known >= 0
-        for j, scores in enumerate(of_bundle):
-            out[there, j] = scores[known[there]]
-        out[:, 4] = trending(items)
-        out[:, 5] = newness(items, interest(values, items))
-        return out
+        places: Indices = items.derive(self, lambda: _places(known, len(self.index)))
+        linked = [_placed(places[at], sums) for at, sums in self.item_to_item.sparse(mine, weightings)]
+        close = np.append(self.lightgcn.scores(mine, ones), np.float32(0))[known]  # -1, not known, is the last
+        heats = items.once("trending", lambda: _ordered(trending(items)))
+        return [*linked, Scores(close), heats, newness(items, interest(values, items))]
+
+
+def _places(known: Indices, size: int) -> Indices:
+    """For each row of the bundle its row in the matrix, -1 where that does not have it."""
+    places = np.full(size, -1, dtype=np.int64)
+    there = np.flatnonzero(known >= 0)
+    places[known[there]] = there
+    return places
+
+
+def _placed(rows: Indices, values: Floats) -> Scores:
+    order = np.argsort(rows)
+    order = order[rows[order] >= 0]
+    return Scores(values[order], rows[order])
+
+
+def _ordered(values: Floats) -> Scores:
+    order = np.argsort(-values, kind="stable")
+    return Scores(values, order=order[values[order] > 0])
 
 
 def trending(items: ItemMatrix) -> Floats:
@@ -106,34 +179,40 @@ def heat(hour: Any, day: Any, week: Any) -> Any:
     return np.log1p(8 * hour + day + 0.1 * week)
 
 
-def newness(items: ItemMatrix, interest_in: Floats) -> Floats:
-    """How well items of the last day (or without any event) fit the interest. 0 for all others."""
-    ages, likes = items.column("age_s"), items.column("likes_ever")
-    new = (ages < NEW_S) | (likes == 0)
-    fit = items.categories @ interest_in + 0.1
-    return np.where(new, fit / (1.0 + items.column("impressions_7d") / 50.0), 0.0).astype(np.float32)
+def newness(items: ItemMatrix, interest_in: Floats) -> Scores:
+    """How well items of the last day (or without any event) fit the interest."""
+    rows, categories, damped = items.once("new", lambda: _new(items))
+    fit = categories @ interest_in + np.float32(0.1)
+    return Scores(fit / damped, rows)
 
 
-def candidates(scores: Floats, allowed: npt.NDArray[np.bool_], size: int) -> tuple[Indices, list[tuple[str, ...]]]:
+def _new(items: ItemMatrix) -> tuple[Indices, Floats, Floats]:
+    """The rows of new items, their categories, and by how much they have been shown already."""
+    rows = np.flatnonzero((items.column("age_s") < NEW_S) | (items.column("likes_ever") == 0))
+    shown = 1.0 + items.column("impressions_7d")[rows] / 50.0
+    return rows, items.categories[rows], shown.astype(np.float32)
+
+
+def candidates(
+    scores: Sequence[Scores], allowed: npt.NDArray[np.bool_], size: int
+) -> tuple[Indices, list[tuple[str, ...]]]:
     """The union of the sources' best, at most `size` rows, and the names of the sources that named each.
 
     Ties are broken by the order of the matrix, which is the order in which items were first seen.
     """
     named: dict[int, list[str]] = {}
-    orders = []
-    for j, source in enumerate(SOURCES):
-        column = np.where(allowed & (scores[:, j] > 0), scores[:, j], -np.inf)
-        top = min(len(column), size)
-        best = np.argpartition(-column, top - 1)[:top] if top < len(column) else np.arange(len(column))
-        best = best[np.lexsort((best, -column[best]))]
-        order = best[np.isfinite(column[best])].tolist()
-        orders.append(order)
-        for row in order[: max(1, round(SHARES[j] * size))]:
+    orders = [of.best(allowed, size).tolist() for of in scores]
+    for source, share, order in zip(SOURCES, SHARES, orders, strict=True):
+        for row in order[: max(1, round(share * size))]:
             named.setdefault(row, []).append(source)
-    rest = [*orders[0], *orders[4], *np.flatnonzero(allowed).tolist()]
-    for row in rest:
+    for row in chain(orders[0], orders[4], _allowed(allowed)):
         if len(named) >= size:
             break
         named.setdefault(row, ["fill"])
     rows = list(named)[:size]
     return np.array(rows, dtype=np.int64), [tuple(named[row]) for row in rows]
+
+
+def _allowed(allowed: npt.NDArray[np.bool_]) -> Iterator[int]:
+    """Every allowed row, found only when it comes to that."""
+    yield from np.flatnonzero(allowed).tolist()

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bentos.inputs import History, ItemTable
 from bentos.stages.rank import Din, gap_bucket, rank
-from bentos.stages.recall import SOURCES, LightGCN, candidates
+from bentos.stages.recall import SOURCES, LightGCN, Scores, candidates
 from bentos.stages.rerank import diversify
 from feature_repo.features import item as item_profile
 from streams.aggregates import HOUR, TILE
@@ -54,24 +56,44 @@ def test_one_new_event_changes_the_order_of_recall() -> None:
     recall, matrix = cascade().recall, item_matrix()
     before, after = liking("i3"), liking("i3", "i20")
     for j, name in enumerate(SOURCES[:4]):
-        scores = [recall.scores(v, matrix, History.of(v, matrix))[:, j] for v in (before, after)]
+        scores = [recall.scores(v, matrix, History.of(v, matrix))[j].dense(len(matrix)) for v in (before, after)]
         assert (np.argsort(-scores[0]) != np.argsort(-scores[1])).any(), name
 
 
+def by_source(**given: list[float]) -> list[Scores]:
+    """What each source says of all items; nothing where it is not given."""
+    size = len(next(iter(given.values())))
+    return [Scores(np.array(given.get(name, [0.0] * size), np.float32)) for name in SOURCES]
+
+
 def test_candidates_name_every_source_that_found_them() -> None:
-    scores = np.zeros((6, len(SOURCES)), np.float32)
-    scores[:, 0] = [6, 5, 4, 3, 2, 1]
-    scores[0, 3] = 1.0
+    scores = by_source(item_to_item=[6, 5, 4, 3, 2, 1], lightgcn=[1, 0, 0, 0, 0, 0])
     rows, sources = candidates(scores, np.array([True, False, True, True, True, True]), 4)
     assert rows.tolist() == [0, 2, 3, 4]
     assert set(sources[0]) == {SOURCES[0], SOURCES[3]}
 
 
 def test_equal_scores_are_recalled_in_the_order_of_the_matrix() -> None:
-    scores = np.zeros((9, len(SOURCES)), np.float32)
-    scores[:, 4] = 1.0
-    rows, _ = candidates(scores, np.ones(9, bool), 5)
+    rows, _ = candidates(by_source(trending=[1.0] * 9), np.ones(9, bool), 5)
     assert rows.tolist() == [0, 1, 2, 3, 4]
+
+
+@given(
+    values=st.lists(st.integers(-2, 4), min_size=1, max_size=30),
+    allowed=st.lists(st.booleans(), min_size=30, max_size=30),
+    size=st.integers(1, 12),
+)
+def test_the_best_of_a_source_are_the_same_however_its_scores_are_kept(
+    values: list[int], allowed: list[bool], size: int
+) -> None:
+    dense, may = np.array(values, np.float32), np.array(allowed[: len(values)])
+    want = [row for row in sorted(range(len(values)), key=lambda row: -values[row]) if values[row] > 0 and may[row]]
+    known = np.flatnonzero(dense)
+    order = np.argsort(-dense, kind="stable")
+    for scores in (Scores(dense), Scores(dense[known], known), Scores(dense, order=order[dense[order] > 0])):
+        assert scores.best(may, size).tolist() == want[:size]
+        assert scores.dense(len(values)).tolist() == dense.tolist()
+        assert scores.of(np.array([len(values) - 1, 0])).tolist() == [dense[-1], dense[0]]
 
 
 def test_marginal_relevance_by_hand() -> None:
