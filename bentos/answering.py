@@ -14,6 +14,7 @@ import numpy as np
 
 from bentos import deadline
 from bentos.bundle import Bundle
+from bentos.cache import Basis, Cache, Kept, key_of
 from bentos.cascade import Ask, Pick, allowed, popular
 from bentos.champion import Champion
 from bentos.inputs import ItemMatrix
@@ -46,6 +47,8 @@ NO_ITEMS = "no_items"
 """Neither the catalogue nor any event names an item: an empty list."""
 UNKNOWN_ITEM = "unknown_item"
 """The item is not known: what is liked lately."""
+WHOLE = frozenset({NEW_USER})
+"""An answer that had to do without no more than this is kept (see `bentos.cache`)."""
 START_S = 10
 """A million items take longer to read; then answers fall back until all are known."""
 KNOWN_USERS = 64
@@ -62,6 +65,7 @@ class Answering:
         self.champion = Champion(settings, lambda bundle: _warm(bundle, self.items.matrix))
         self.items = LiveItems(settings, lambda items: _warm(self.champion.bundle, items))
         self.users = Users(settings)
+        self.cache = Cache(settings)
         self.log = ResponseLog(settings)
         self.meters = Meters()
         self.asked: dict[str, None] = {}
@@ -84,6 +88,7 @@ class Answering:
         await self.champion.stop()
         await self.items.stop()
         await self.users.close()
+        await self.cache.close()
 
     async def known(self, user_id: str) -> tuple[dict[str, Any], int, Micros, list[str]]:
         """A user's values, their version (-1: none), the instant they are read at, and what is missing.
@@ -114,29 +119,66 @@ class Answering:
         explain: bool,
     ) -> Recommendations:
         """See `POST /recommend`."""
-        start = perf_counter()
-        values, version, at, fallback = await self.known(user_id)
-        items, bundle = self.items.matrix, self.champion.bundle
-        ask = Ask(user_id, values, items, k, frozenset(exclude), frozenset(categories))
-        arm = str(context.get("arm", "champion"))
+        start, arm = perf_counter(), str(context.get("arm", "champion"))
+        if not self.cache.on:
+            values, version, at, missing = await self.known(user_id)
+            ask = Ask(user_id, values, self.items.matrix, k, frozenset(exclude), frozenset(categories))
+            result, logged = self._answer(start, ask, version, at, missing, arm, explain)
+        else:
+            key = key_of(user_id, k, arm, sorted({*exclude}), sorted({*categories}), explain)
+            async with self.cache.turn(key):
+                values, version, at, missing = await self.known(user_id)
+                ask = Ask(user_id, values, self.items.matrix, k, frozenset(exclude), frozenset(categories))
+                bundle = self.champion.bundle
+                basis = Basis(version, ask.items.tile, None if bundle is None else bundle.version)
+                kept = await self.cache.get(key, basis)
+                if kept is not None:
+                    again = {
+                        "request_id": new_id(at),
+                        "cached": True,
+                        "stages_ms": {"total": _ms(start)},
+                    }
+                    result, logged = Recommendations(**kept.shown | again), kept.logged | again
+                else:
+                    result, logged = self._answer(start, ask, version, at, missing, arm, explain)
+                    if WHOLE.issuperset(result.fallback):
+                        await self.cache.put(key, Kept(basis, result.model_dump(), logged))
+        self.meters.answer(result.stages_ms, result.fallback, arm == "popular")
+        about = {name: logged[name] for name in ("request_id", "user_id", "at", "k")} | {"context": context}
+        self.log.put(user_id, about, about | logged)
+        if version >= 0:
+            self._remember(user_id)
+        return result
+
+    def _answer(
+        self, start: float, ask: Ask, version: int, at: Micros, missing: list[str], arm: str, explain: bool
+    ) -> tuple[Recommendations, dict[str, Any]]:
+        """What the client gets, and what is logged of it beside the request."""
+        items, bundle = ask.items, self.champion.bundle
         picks, stages, lacking = self._pick(ask, bundle, arm)
-        fallback += lacking
         result = Recommendations(
             request_id=new_id(at),
-            user_id=user_id,
+            user_id=ask.user_id,
             items=shown(picks, items, self.items.catalogue.all(), explain),
-            fallback=fallback,
+            fallback=missing + lacking,
             bundle=None if bundle is None else bundle.version,
             arm=arm,
             user_version=version,
             at=at,
-            stages_ms={**stages, "total": round((perf_counter() - start) * 1_000, 3)},
+            stages_ms={**stages, "total": _ms(start)},
         )
-        self.meters.answer(result.stages_ms, fallback, arm == "popular")
-        self._log(result, picks, values, items, k, context)
-        if version >= 0:
-            self._remember(user_id)
-        return result
+        logged = {
+            **result.model_dump(exclude={"items"}),
+            "k": ask.k,
+            "tile": items.tile,
+            "items": [
+                {"item_id": p.item_id, "position": n, "score": p.score, "sources": p.sources}
+                for n, p in enumerate(picks)
+            ],
+            "user_values": ask.user_values,
+            "item_values": {p.item_id: items.values_of(p.row) for p in picks},
+        }
+        return result, logged
 
     def _pick(self, ask: Ask, bundle: Bundle | None, arm: str) -> tuple[list[Pick], dict[str, float], list[str]]:
         """The answer's items, the time of each stage, and what they had to do without."""
@@ -168,39 +210,6 @@ class Answering:
         self.asked[user_id] = None
         if len(self.asked) > KNOWN_USERS:
             del self.asked[next(iter(self.asked))]
-
-    def _log(
-        self,
-        result: Recommendations,
-        picks: Sequence[Pick],
-        values: Mapping[str, Any],
-        items: ItemMatrix,
-        k: int,
-        context: Mapping[str, Any],
-    ) -> None:
-        about = {
-            "request_id": result.request_id,
-            "user_id": result.user_id,
-            "at": result.at,
-            "k": k,
-            "context": context,
-        }
-        response = {
-            **about,
-            "tile": items.tile,
-            "user_version": result.user_version,
-            "bundle": result.bundle,
-            "arm": result.arm,
-            "fallback": result.fallback,
-            "stages_ms": result.stages_ms,
-            "items": [
-                {"item_id": p.item_id, "position": n, "score": p.score, "sources": p.sources}
-                for n, p in enumerate(picks)
-            ],
-            "user_values": values,
-            "item_values": {p.item_id: items.values_of(p.row) for p in picks},
-        }
-        self.log.put(result.user_id, about, response)
 
     def similar(self, item_id: str, k: int) -> Similar:
         """See `POST /similar`: by the item-to-item source, then by shared categories."""
@@ -243,6 +252,10 @@ class Answering:
             for row in order.tolist()
             if np.isfinite(score[row])
         ]
+
+
+def _ms(start: float) -> float:
+    return round((perf_counter() - start) * 1_000, 3)
 
 
 def _warm(bundle: Bundle | None, items: ItemMatrix) -> None:

@@ -37,7 +37,10 @@ class Recommended(BaseModel):
 
 
 class Recommendations(BaseModel):
-    """An answer, best first. `fallback` names what it had to do without; `at` is in epoch microseconds."""
+    """An answer, best first. `fallback` names what it had to do without; `at` is in epoch microseconds.
+
+    `cached`: the same question was answered like this just before, and nothing new was known.
+    """
 
     request_id: str
     user_id: str
@@ -48,6 +51,13 @@ class Recommendations(BaseModel):
     user_version: int
     at: int
     stages_ms: dict[str, float]
+    cached: bool = False
+
+
+class Cleared(BaseModel):
+    """How many kept answers were forgotten."""
+
+    cleared: int
 
 
 class Similar(BaseModel):

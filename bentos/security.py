@@ -23,10 +23,11 @@ OPEN = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
 """Paths that need no key and have no limit: whoever restarts or watches the process must be able to ask."""
 SHELL, FILES = frozenset({"/", "/api/session"}), "/console/"
 """The console's own page and files tell nothing, and are where a person gives the key."""
-QUESTIONS = frozenset({"/recommend", "/similar", "/trending"})
+QUESTIONS = frozenset({"/recommend", "/recommend/batch", "/similar", "/trending"})
 """What costs computing: bounded in number, and with a deadline."""
 COUNTED = frozenset(
-    [*QUESTIONS, "/"] + [f"/api/{name}" for name in ("line", "users", "user", "item", "cover", "events", "session")]
+    [*QUESTIONS, "/", "/cache/clear"]
+    + [f"/api/{name}" for name in ("line", "users", "user", "item", "cover", "events", "session")]
 )
 """Paths with a label of their own: labels made of what clients send would grow without bound."""
 COOKIE = "freshet"

@@ -11,12 +11,17 @@ os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
 from typing import Annotated
 
 import bentoml
+from bentoml.exceptions import ServiceUnavailable
 from pydantic import Field
+from redis.exceptions import RedisError
 
-from bentos.messages import Categories, Context, Id, K, Recommendations, Similar, Trending
+from bentos.messages import Categories, Cleared, Context, Id, K, Recommendations, Similar, Trending
 from bentos.pages import pages
 from bentos.security import Guard
 from freshet.settings import get_settings
+
+BATCH = 100
+"""Users of a batch: others wait while one of them is answered."""
 
 
 @bentoml.asgi_app(pages, path="/")
@@ -74,6 +79,26 @@ class Recommender:
     async def trending(self, k: K = 20, categories: Categories | None = None) -> Trending:
         """What is liked lately."""
         return self.answering.trending(k, categories or [])
+
+    @bentoml.api(route="/cache/clear")  # type: ignore[untyped-decorator, unused-ignore]
+    async def clear_cache(self) -> Cleared:
+        """Forget all kept answers, of every process: after a change of rules or of titles, say."""
+        try:
+            return Cleared(cleared=await self.answering.cache.clear())
+        except (RedisError, OSError) as error:
+            raise ServiceUnavailable(f"the store of kept answers does not answer: {error}") from error
+
+    @bentoml.api(route="/recommend/batch")  # type: ignore[untyped-decorator, unused-ignore]
+    async def recommend_batch(
+        self,
+        user_ids: Annotated[list[Id], Field(min_length=1, max_length=BATCH)],
+        k: K = 20,
+        context: Context | None = None,
+        categories: Categories | None = None,
+    ) -> list[Recommendations]:
+        """The best `k` items for each of up to 100 users, in their order. For more: `freshet recommend --all`."""
+        about = (context or Context()).model_dump()
+        return [await self.answering.recommend(u, k, about, [], categories or [], False) for u in user_ids]
 
 
 Recommender.add_asgi_middleware(Guard)  # type: ignore[attr-defined]

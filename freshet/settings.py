@@ -192,6 +192,13 @@ class Settings(BaseSettings):
         le=60_000,
         description="An answer that takes longer goes out without its last stages. A request may say `X-Deadline-Ms`.",
     )
+    cache_ttl_s: float = Field(
+        0.0,
+        ge=0,
+        le=3_600,
+        description="So long an answer is kept in Redis, some 15 kB each, for whoever asks the same again while "
+        "nothing new is known of the user. 0 keeps none.",
+    )
     bundle_key: SecretStr = Field(
         default_factory=_local_bundle_key,
         description="Key that signs bundles and checks their signature. "

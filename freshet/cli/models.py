@@ -1,11 +1,12 @@
-"""train, recommend: from features to a bundle, and from a bundle to an answer."""
+"""train, recommend, recommend-all: from features to a bundle, and from a bundle to an answer."""
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from freshet.cli.exits import Exit
+from freshet.cli.exits import Exit, Refusal
 from freshet.cli.progress import bars
 from freshet.cli.reach import require
 from freshet.cli.recommend import recommend
@@ -55,4 +56,25 @@ def train(
     raise typer.Exit(Exit.NO if result.gate.reasons else Exit.OK)
 
 
-COMMANDS = (train, recommend)
+def recommend_all(
+    out: Annotated[Path, typer.Option(help="The Parquet file to write; one that is there is replaced.")],
+    k: Annotated[int, typer.Option("-k", min=1, max=100, help="How many items for each user.")] = 20,
+) -> None:
+    """Recommend for every known user, by the champion, into a Parquet file. Needs Kafka and the registry only."""
+    from freshet.batch import NoChampion
+    from freshet.batch import recommend_all as run
+    from freshet.settings import get_settings
+
+    settings = get_settings()
+    require(settings, "kafka")
+    if not out.parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {out.parent}")
+    try:
+        with bars() as progress:
+            users = run(settings, out, k, progress)
+    except NoChampion as error:
+        raise Refusal(Exit.NO, str(error)) from None
+    typer.echo(f"{users:,} users in {out}")
+
+
+COMMANDS = (train, recommend, recommend_all)

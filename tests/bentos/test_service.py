@@ -55,6 +55,11 @@ def test_without_a_bundle_the_answer_is_useful_and_says_so(service: httpx.Client
     trending = service.post("/trending", json={"k": 4}).json()
     assert (len(trending["items"]), trending["fallback"]) == (4, ["no_item_features"])
 
+    batch = service.post("/recommend/batch", json={"user_ids": ["ada", "bob"], "k": 3}).json()
+    assert [(answer["user_id"], len(answer["items"])) for answer in batch] == [("ada", 3), ("bob", 3)]
+    assert service.post("/recommend/batch", json={"user_ids": ["u"] * 101}).status_code == 400
+    assert service.post("/cache/clear", json={}).json() == {"cleared": 0}
+
     for body in (
         {"user_id": ""},
         {"user_id": "x" * 257},

@@ -1,0 +1,93 @@
+"""Recommendations for every known user at once, to a Parquet file: the cascade that serves, on all states as they are.
+
+For mails, exports and caches of others. Nothing of it is logged as served.
+"""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bentos import bundle, registry
+from bentos.cascade import Ask
+from bentos.inputs import ItemMatrix, ItemTable
+from feature_repo.features import user as user_profile
+from freshet.settings import Settings
+from monitoring import raw
+from streams.catalogue import read_catalogue
+from streams.events import now
+from streams.profiles import header, t_item
+from streams.topics import ITEM_FEATURES, USER_FEATURES
+
+AT_ONCE = 1_000
+"""Users in a row group."""
+SCHEMA = pa.schema(
+    [
+        ("user_id", pa.string()),
+        ("position", pa.int16()),
+        ("item_id", pa.string()),
+        ("score", pa.float32()),
+        ("sources", pa.list_(pa.string())),
+        ("bundle", pa.string()),
+        ("user_version", pa.int64()),
+        ("at", pa.int64()),
+    ]
+)
+"""One row an item of an answer; `at` in epoch microseconds."""
+Tell = Callable[[str, int, int | None], None]
+
+
+class NoChampion(RuntimeError):
+    """No bundle is champion yet."""
+
+
+def recommend_all(settings: Settings, out: Path, k: int, tell: Tell) -> int:
+    """Write the best `k` items of every user; returns how many users. Raises `NoChampion`, `bundle.BadBundle`.
+
+    The file appears when it is whole.
+    """
+    version = registry.champion(settings)
+    if version is None:
+        raise NoChampion("no bundle is champion yet: run `freshet train`")
+    cascade = bundle.load(registry.folder(settings, version), settings.signing_key(), version).cascade
+    tell("states", 0, None)
+    users, items, at = raw.rows(settings, USER_FEATURES).rows, _items(settings), now()
+    writing = out.with_name(f".{out.name}.writing")
+    with pq.ParquetWriter(writing, SCHEMA) as writer:
+        found: list[dict[str, Any]] = []
+        for n, (user_id, row) in enumerate(sorted(users.items()), 1):
+            head = header(row)
+            assert head is not None
+            answer = cascade.recommend(Ask(user_id, user_profile.values(row, at), items, k))
+            found += [
+                {
+                    "user_id": user_id,
+                    "position": position,
+                    "item_id": pick.item_id,
+                    "score": pick.score,
+                    "sources": pick.sources,
+                    "bundle": version,
+                    "user_version": head.version,
+                    "at": at,
+                }
+                for position, pick in enumerate(answer.picks)
+            ]
+            if n % AT_ONCE == 0 or n == len(users):
+                writer.write_table(pa.Table.from_pylist(found, SCHEMA))
+                found.clear()
+                tell("users", n, len(users))
+    writing.replace(out)
+    return len(users)
+
+
+def _items(settings: Settings) -> ItemMatrix:
+    """All items as serving has them now: at the last closed tile."""
+    table = ItemTable()
+    for item_id, item in asyncio.run(read_catalogue(settings)).items():
+        table.describe(item_id, item.categories)
+    for item_id, row in raw.rows(settings, ITEM_FEATURES).rows.items():
+        table.put(item_id, row)
+    return table.at(t_item(now()))
