@@ -27,7 +27,7 @@ BATCH = 100
 @bentoml.asgi_app(pages, path="/")
 @bentoml.service(
     name="recommender",
-    workers=1,
+    workers=get_settings().serve_workers,
     traffic={"timeout": 5, "max_concurrency": 256},
     metrics={"enabled": False},  # bentos.pages shows ours; theirs has a label for every path that anyone asks for
     logging={"access": {"enabled": False}},

@@ -130,6 +130,7 @@ class Settings(BaseSettings):
     )
     serve_host: str = Field("127.0.0.1", description="Address on which serving listens.")
     serve_port: Port = Field(3000, description="Port on which serving listens.")
+    serve_workers: int = Field(1, ge=1, le=64, description="Processes that answer on that port: one a core.")
     serve_url: str = Field(
         default_factory=lambda data: f"http://{data['serve_host']}:{data['serve_port']}",
         description="Where clients reach serving and the console.",
