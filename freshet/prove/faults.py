@@ -48,6 +48,24 @@ class KillWorker(Fault):
         return name
 
 
+class LoseWorker(Fault):
+    """SIGKILL of a worker that stays away until another one has taken its partitions over."""
+
+    kills = 1
+
+    def inject(self, rig: Rig, rnd: random.Random) -> str:
+        name = rnd.choice(rig.workers())
+        with rig.supervisor.held_down(name):
+            rig.strike()
+            killed, marks = time.monotonic(), rig.progress.now(FOLD)
+            rig.until(
+                lambda: rig.progress.moved_after(FOLD, killed, marks) is not None,
+                f"a takeover of the partitions of {name}",
+                REACHED_S,
+            )
+        return f"{name}, away for {time.monotonic() - killed:.1f} s"
+
+
 @dataclass
 class KillSink(Fault):
     """SIGKILL of a sink, wherever it is."""

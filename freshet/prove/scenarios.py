@@ -101,6 +101,10 @@ def _comings_and_goings(kills: int, rnd: random.Random) -> list[Fault]:
     return [kinds[k % len(kinds)]() for k in range(max(kills, len(kinds)))]
 
 
+def _lost_workers(kills: int, rnd: random.Random) -> list[Fault]:
+    return [f.LoseWorker() for _ in range(kills)]
+
+
 _ALL = (
     Scenario("kills", "workers and sinks are killed at random, also while they start and restore", _random_kills),
     Scenario(
@@ -113,6 +117,7 @@ _ALL = (
         RETRIES,
         apart_s=0.7,
     ),
+    Scenario("takeover", "a worker is killed and stays away until others have its partitions", _lost_workers),
     Scenario("points", "workers, sinks and backfills are killed at every named point", _points),
     Scenario(
         "zombies",
