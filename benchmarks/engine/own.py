@@ -172,7 +172,7 @@ def restored(worker: Process, port: int) -> float:
 
 
 def measure(events: int, users: int, items: int, past: int, plain: bool, memory_mb: int) -> dict[str, float]:
-    plan = Plan(workers=0, online_sinks=0, heap_mb=768)
+    plan = Plan(workers=0, online_sinks=0, heap_mb=768, state_memory_mb=memory_mb)
     with (
         tempfile.TemporaryDirectory(prefix="freshet-engine-") as folder,
         Rig(Path(folder) / "rig", get_settings().cache_dir, plan) as rig,
@@ -185,7 +185,6 @@ def measure(events: int, users: int, items: int, past: int, plain: bool, memory_
             **rig.settings.as_env(),
             "FRESHET_WORKER_METRICS_PORT": str(port),
             "FRESHET_INSTANCE": "worker0",
-            "FRESHET_STATE_MEMORY_MB": str(memory_mb),
             "OMP_NUM_THREADS": "1",
         }
 

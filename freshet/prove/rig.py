@@ -53,6 +53,8 @@ class Plan:
     program: str = "worker"
     apart_s: float = 0.0
     heap_mb: int = 384
+    state_memory_mb: int = 1_024
+    checkpoint_rows: int = 50_000
 
 
 class Strike(NamedTuple):
@@ -89,8 +91,8 @@ class Rig:
             instance=None,
             archive_dir=folder / "home" / "archive",
             offline_dir=folder / "home" / "offline",
-            state_memory_mb=1,
-            checkpoint_rows=300,
+            state_memory_mb=plan.state_memory_mb,
+            checkpoint_rows=plan.checkpoint_rows,
             dedup_window=65_536,
             commit_interval_ms=150,
             future_tolerance_s=60,

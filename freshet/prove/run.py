@@ -29,6 +29,8 @@ QUIET_S, CONTROL_QUIET_S = 180.0, 20.0
 """Where a promise is broken the line may never come to rest."""
 FLOWING_S = 0.3
 """A fault comes when events have flowed for so long again."""
+STATE_MEMORY_MB, CHECKPOINT_ROWS = 1, 300
+"""So little that states leave memory, and are read from disk, all the time."""
 BUSY_S = 30.0
 """Within this there must be work in progress, or there is nothing for a fault to hit."""
 
@@ -73,6 +75,8 @@ def prove(order: Order, folder: Path, cache_dir: Path, tell: Tell, *, keep: bool
         scenario.launch,
         scenario.program,
         scenario.apart_s,
+        state_memory_mb=STATE_MEMORY_MB,
+        checkpoint_rows=CHECKPOINT_ROWS,
     )
     with Rig(folder, cache_dir, plan) as rig:
         try:
