@@ -15,8 +15,9 @@ import numpy as np
 from bentos import deadline
 from bentos.bundle import Bundle
 from bentos.cache import Basis, Cache, Kept, key_of
-from bentos.cascade import Ask, Pick, allowed, popular
+from bentos.cascade import Ask, Pick, allowed, pinned, popular
 from bentos.champion import Champion
+from bentos.house import House
 from bentos.inputs import ItemMatrix
 from bentos.live import LiveItems
 from bentos.messages import Recommendations, Similar, Trending
@@ -66,6 +67,7 @@ class Answering:
         self.items = LiveItems(settings, lambda items: _warm(self.champion.bundle, items))
         self.users = Users(settings)
         self.cache = Cache(settings)
+        self.house = House(settings)
         self.log = ResponseLog(settings)
         self.meters = Meters()
         self.asked: dict[str, None] = {}
@@ -73,6 +75,7 @@ class Answering:
 
     async def start(self) -> None:
         """Connect and begin to follow; waits a while until all items are known and the champion is loaded."""
+        self.house.start()
         await self.items.start()
         await self.log.start()
         try:
@@ -84,6 +87,7 @@ class Answering:
 
     async def stop(self) -> None:
         """Write what is queued and end."""
+        await self.house.stop()
         await self.log.stop()
         await self.champion.stop()
         await self.items.stop()
@@ -122,15 +126,15 @@ class Answering:
         start, arm = perf_counter(), str(context.get("arm", "champion"))
         if not self.cache.on:
             values, version, at, missing = await self.known(user_id)
-            ask = Ask(user_id, values, self.items.matrix, k, frozenset(exclude), frozenset(categories))
+            ask = self._ask(user_id, values, k, exclude, categories)
             result, logged = self._answer(start, ask, version, at, missing, arm, explain)
         else:
             key = key_of(user_id, k, arm, sorted({*exclude}), sorted({*categories}), explain)
             async with self.cache.turn(key):
                 values, version, at, missing = await self.known(user_id)
-                ask = Ask(user_id, values, self.items.matrix, k, frozenset(exclude), frozenset(categories))
+                ask = self._ask(user_id, values, k, exclude, categories)
                 bundle = self.champion.bundle
-                basis = Basis(version, ask.items.tile, None if bundle is None else bundle.version)
+                basis = Basis(version, ask.items.tile, None if bundle is None else bundle.version, ask.rules.mark)
                 kept = await self.cache.get(key, basis)
                 if kept is not None:
                     again = {
@@ -150,12 +154,26 @@ class Answering:
             self._remember(user_id)
         return result
 
+    def _ask(
+        self, user_id: str, values: Mapping[str, Any], k: int, exclude: Sequence[str], categories: Sequence[str]
+    ) -> Ask:
+        return Ask(
+            user_id,
+            values,
+            self.items.matrix,
+            k,
+            frozenset(exclude),
+            frozenset(categories),
+            rules=self.house.rules,
+        )
+
     def _answer(
         self, start: float, ask: Ask, version: int, at: Micros, missing: list[str], arm: str, explain: bool
     ) -> tuple[Recommendations, dict[str, Any]]:
         """What the client gets, and what is logged of it beside the request."""
         items, bundle = ask.items, self.champion.bundle
         picks, stages, lacking = self._pick(ask, bundle, arm)
+        picks = pinned(picks, ask)
         result = Recommendations(
             request_id=new_id(at),
             user_id=ask.user_id,
@@ -171,6 +189,7 @@ class Answering:
             **result.model_dump(exclude={"items"}),
             "k": ask.k,
             "tile": items.tile,
+            "rules": ask.rules.mark,
             "items": [
                 {"item_id": p.item_id, "position": n, "score": p.score, "sources": p.sources}
                 for n, p in enumerate(picks)
@@ -227,6 +246,7 @@ class Answering:
                 links = bundle.cascade.recall.item_to_item.scores(known[row : row + 1], once)[0]
                 score[known >= 0] += links[known[known >= 0]]
         score[row] = -np.inf
+        score[self.house.rules.hidden(items)] = -np.inf
         found = self._best(items, score, k, "item_to_item")
         return Similar(
             item_id=item_id,
@@ -237,7 +257,7 @@ class Answering:
     def trending(self, k: int, categories: Sequence[str]) -> Trending:
         """See `POST /trending`: the open tile counts here, as nothing is learned from this order."""
         items = self.items.matrix
-        ask = Ask("", user_profile.values(None, now()), items, k, categories=frozenset(categories))
+        ask = self._ask("", user_profile.values(None, now()), k, (), categories)
         score = np.where(allowed(ask), self.items.heat(), -np.inf)
         found = self._best(items, score, k, "trending")
         missing = [] if self.items.seen else [NO_ITEM_FEATURES] if len(items) else [NO_ITEMS]

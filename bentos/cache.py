@@ -1,7 +1,8 @@
 """Answers kept in Redis for a moment: who asks the same again, with nothing new known of them, gets the same again.
 
 An answer holds while all that it follows from is the same: the question, the user's state (by its version), the items'
-tile and the bundle. Only the passing of time is missed, so it is kept for `FRESHET_CACHE_TTL_S` at most; 0 keeps none.
+tile, the bundle and the house rules. Only the passing of time is missed, so it is kept for `FRESHET_CACHE_TTL_S` at
+most; 0 keeps none.
 Equal questions take turns in a process, so that a crowd asks once. A store that does not answer costs only the work.
 """
 
@@ -33,6 +34,7 @@ class Basis(NamedTuple):
     user_version: int
     tile: int
     bundle: str | None
+    rules: str
 
 
 class Kept(msgspec.Struct, array_like=True):

@@ -17,6 +17,7 @@ from bentos.stages.explain import Because, because
 from bentos.stages.rank import Din, rank
 from bentos.stages.recall import Recall, candidates
 from bentos.stages.rerank import Reranker, diversify
+from bentos.stages.rules import NONE, Rules, capped
 
 HISTORY = 50
 """Items of the history that ranking attends to."""
@@ -27,7 +28,7 @@ class Ask:
     """One question. `user_values` are all columns of the user profile at `at`; defaults for a user never seen.
 
     `exclude` are items that must not come; bought items never do. `repeat` allows items of the liked history.
-    `categories` restricts to items with at least one of them.
+    `categories` restricts to items with at least one of them. `rules` are the house's.
     """
 
     user_id: str
@@ -37,6 +38,7 @@ class Ask:
     exclude: frozenset[str] = frozenset()
     categories: frozenset[str] = frozenset()
     repeat: bool = False
+    rules: Rules = NONE
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ def allowed(ask: Ask) -> npt.NDArray[np.bool_]:
     if ask.categories:
         columns = [j for j, c in enumerate(items.category_names) if c in ask.categories]
         out &= items.categories[:, columns].any(1) if columns else False
+    if ask.rules is not NONE:
+        out &= ~ask.rules.hidden(items)
     barred = {*ask.exclude, *values["bought"], *(() if ask.repeat else values["history"])}
     out[[row for i in barred if (row := items.index.get(i)) is not None]] = False
     return out
@@ -103,6 +107,19 @@ def popular(ask: Ask) -> list[Pick]:
         for row in order.tolist()
         if np.isfinite(score[row])
     ]
+
+
+def pinned(picks: list[Pick], ask: Ask) -> list[Pick]:
+    """The picks with the house's pins at their positions, wherever they may come at all. At most `k` of them."""
+    if not ask.rules.pin:
+        return picks
+    may, index = allowed(ask), ask.items.index
+    pins = [(p, row) for p in ask.rules.pin if (row := index.get(p.item_id)) is not None and may[row]]
+    rows = {row for _, row in pins}
+    out = [pick for pick in picks if pick.row not in rows]
+    for pin, row in sorted(pins, key=lambda pair: pair[0].position):
+        out.insert(pin.position - 1, Pick(pin.item_id, row, 0.0, ("pinned",), Because("pinned", None, 0.0)))
+    return out[: ask.k]
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +164,15 @@ class Cascade:
     def order(self, ask: Ask, f: Features, logits: Floats) -> tuple[Indices, Floats]:
         """Re-rank: the best `k` candidates, best first, int64 [<= k], and the scores of all, float32 [m]."""
         scores = self.reranker.scores(np.concatenate([f.inputs, logits[:, None]], 1))
-        return diversify(scores, ask.items.categories[f.rows], ask.k, self.diversity), scores
+        categories, rules = ask.items.categories[f.rows], ask.rules
+        if rules.boost:
+            scores = scores + rules.boosts(ask.items)[f.rows] * np.float32(scores.std() or 1.0)
+        if rules.most_per_category is None:
+            return diversify(scores, categories, ask.k, self.diversity), scores
+        various = diversify(scores, categories, 3 * ask.k, self.diversity)
+        others = np.setdiff1d(np.arange(len(scores)), various)
+        order = [*various.tolist(), *others[np.argsort(-scores[others], kind="stable")].tolist()]
+        return np.array(capped(order, categories, ask.k, rules.most_per_category), dtype=np.int64), scores
 
     def recommend(self, ask: Ask, late: Callable[[], bool] = lambda: False) -> Answer:
         """Answer one question. Deterministic: equal scores keep the order in which recall named them.

@@ -7,7 +7,7 @@ from bentos.inputs import ItemMatrix
 from bentos.messages import Because, Recommended
 from streams.catalogue import Item
 
-WORDS = {"new": "new in the catalogue", "trending": "many like it lately"}
+WORDS = {"new": "new in the catalogue", "trending": "many like it lately", "pinned": "chosen for everyone"}
 
 
 def shown(picks: Sequence[Pick], items: ItemMatrix, catalogue: Mapping[str, Item], explain: bool) -> list[Recommended]:

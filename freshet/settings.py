@@ -200,6 +200,9 @@ class Settings(BaseSettings):
         description="So long an answer is kept in Redis, some 15 kB each, for whoever asks the same again while "
         "nothing new is known of the user. 0 keeps none.",
     )
+    rules_file: Annotated[Path | None, BeforeValidator(_none_if_blank)] = Field(
+        None, description="TOML file of house rules (hide, boost, pin, cap) for serving; see docs/how-to/rules.md."
+    )
     bundle_key: SecretStr = Field(
         default_factory=_local_bundle_key,
         description="Key that signs bundles and checks their signature. "

@@ -6,7 +6,7 @@ import * as api from "/console/api.js";
 const MOVE_MS = 450;
 const SOURCES = {
   item_to_item: "history", item_to_item_last: "last like", item_to_item_session: "session",
-  lightgcn: "graph", trending: "trending", new: "new", fill: "filled up",
+  lightgcn: "graph", trending: "trending", new: "new", fill: "filled up", pinned: "pinned",
 };
 
 /** @param {number|null|undefined} moved places up, null for new, undefined for no list before */

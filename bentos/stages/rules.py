@@ -1,0 +1,92 @@
+"""House rules: what those who run the place say of every answer, whatever the models think. Read by `bentos.house`.
+
+Hidden items never come, boosts and burials move scores before variety is made, a cap bounds how many of a category
+come, and pins take their positions last (`bentos.cascade.pinned`).
+"""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from bentos.inputs import Floats, ItemMatrix
+
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+MOST_PINS = 20
+
+
+class Which(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Items by their ids, and all items of some categories."""
+
+    items: frozenset[Text] = frozenset()
+    categories: frozenset[Text] = frozenset()
+
+    def rows(self, items: ItemMatrix) -> npt.NDArray[np.bool_]:
+        """Which rows of the matrix. bool [n]."""
+        columns = [j for j, name in enumerate(items.category_names) if name in self.categories]
+        found = np.asarray(items.categories[:, columns].any(1))
+        found[[row for i in self.items if (row := items.index.get(i)) is not None]] = True
+        return found
+
+
+class Boost(Which, frozen=True):
+    """Adds `by` spreads (standard deviations) of the candidates' scores; below 0 it buries."""
+
+    by: Annotated[float, msgspec.Meta(ge=-10, le=10)] = 0.0
+
+
+class Pin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An item at a position, 1 being the first, wherever it may come at all."""
+
+    item_id: Text
+    position: Annotated[int, msgspec.Meta(ge=1, le=100)]
+
+
+class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, eq=False):
+    """All rules. `mark` tells one set of them from another; "" for none."""
+
+    hide: Which = Which()
+    boost: tuple[Boost, ...] = ()
+    pin: Annotated[tuple[Pin, ...], msgspec.Meta(max_length=MOST_PINS)] = ()
+    most_per_category: Annotated[int, msgspec.Meta(ge=1, le=100)] | None = None
+    mark: str = ""
+
+    def hidden(self, items: ItemMatrix) -> npt.NDArray[np.bool_]:
+        """Which rows never come. bool [n]."""
+        return self._of(items)[0]
+
+    def boosts(self, items: ItemMatrix) -> Floats:
+        """What each row gains, in spreads. float32 [n]."""
+        return self._of(items)[1]
+
+    def _of(self, items: ItemMatrix) -> tuple[npt.NDArray[np.bool_], Floats]:
+        def make() -> tuple[npt.NDArray[np.bool_], Floats]:
+            gains = np.zeros(len(items), dtype=np.float32)
+            for boost in self.boost:
+                gains[boost.rows(items)] += np.float32(boost.by)
+            return self.hide.rows(items), gains
+
+        made: tuple[npt.NDArray[np.bool_], Floats] = items.derive(self, make)
+        return made
+
+
+NONE = Rules()
+
+
+def capped(order: Sequence[int], categories: Floats, k: int, most: int) -> list[int]:
+    """The first `k` of an order with at most so many of a category; if too few are left, the others follow in order.
+
+    `categories`: [m, c] as 0 and 1, by the numbers in `order`.
+    """
+    room = np.full(categories.shape[1], most)
+    taken, left = list[int](), list[int]()
+    for n in order:
+        of = categories[n].nonzero()[0]
+        if len(taken) < k and (room[of] > 0).all():
+            room[of] -= 1
+            taken.append(n)
+        else:
+            left.append(n)
+    return [*taken, *left][:k]

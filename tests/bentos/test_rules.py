@@ -1,0 +1,143 @@
+"""House rules: hidden, boosted, capped and pinned items, and the file they come from."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bentos import house
+from bentos.cascade import Ask, allowed, pinned, popular
+from bentos.house import BadRules, House
+from bentos.stages.rules import Boost, Pin, Rules, Which, capped
+from freshet.settings import Settings
+from tests.bentos.small import CATEGORIES, cascade, item_matrix, liking
+
+FILE = """
+most_per_category = 3
+[hide]
+items = ["i39"]
+categories = ["war"]
+[[boost]]
+categories = ["comedy"]
+by = 0.5
+[[boost]]
+items = ["i1"]
+by = -1
+[[pin]]
+item_id = "i2"
+position = 1
+"""
+
+
+def asked(rules: Rules, **changes: Any) -> Ask:
+    return dataclasses.replace(Ask("ada", liking("i3", "i9"), item_matrix(), 10, rules=rules), **changes)
+
+
+def ids(ask: Ask) -> list[str]:
+    return [pick.item_id for pick in pinned(cascade().recommend(ask).picks, ask)]
+
+
+def test_hidden_items_never_come_by_any_way() -> None:
+    ask = asked(Rules(hide=Which(frozenset({"i38"}), frozenset({"war"}))))
+    may = allowed(ask)
+    assert not may[ask.items.index["i38"]]
+    assert not any(may[row] for i, row in ask.items.index.items() if int(i[1:]) % 3 == CATEGORIES.index("war"))
+    assert set(ids(ask)) <= {i for i, row in ask.items.index.items() if may[row]}
+    assert "i38" not in {pick.item_id for pick in popular(ask)}
+
+
+def test_a_boost_lifts_and_a_burial_sinks() -> None:
+    plain = ids(asked(Rules()))
+    last, first = plain[-1], plain[0]
+    assert ids(asked(Rules(boost=(Boost(items=frozenset({last}), by=9.0),))))[0] == last
+    assert first not in ids(asked(Rules(boost=(Boost(items=frozenset({first}), by=-9.0),))))[:3]
+
+
+def test_no_more_of_a_category_than_the_cap_while_there_are_others() -> None:
+    ask = asked(Rules(most_per_category=2), k=6)
+    answer = cascade(size=40).recommend(ask)
+    of = [int(pick.item_id[1:]) % 3 for pick in answer.picks]
+    assert sorted(of) == [0, 0, 1, 1, 2, 2]
+    assert len(cascade(size=40).recommend(asked(Rules(most_per_category=1), k=6)).picks) == 6, "then others follow"
+
+
+@given(
+    categories=st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=1, max_size=12),
+    k=st.integers(1, 12),
+    most=st.integers(1, 4),
+)
+def test_a_cap_keeps_the_order_and_leaves_nothing_out_needlessly(
+    categories: list[list[bool]], k: int, most: int
+) -> None:
+    hot = np.array(categories, dtype=np.float32)
+    found = capped(list(range(len(hot))), hot, k, most)
+    assert len(found) == len(set(found)) == min(k, len(hot))
+    fits = [n for n in range(len(found)) if (hot[found[: n + 1]].sum(0) <= most).all()]
+    within = found[: len(fits)]
+    assert within == sorted(within)
+
+
+def test_pins_take_their_positions_and_come_once() -> None:
+    plain = ids(asked(Rules()))
+    pins = Rules(pin=(Pin(plain[4], 1), Pin("i0", 3), Pin("no such item", 2), Pin("i3", 4)))
+    answer = ids(asked(pins))
+    assert (answer[0], answer[2]) == (plain[4], "i0")
+    assert len(answer) == len(set(answer)) == 10
+    assert "i3" not in answer, "what the user has liked stays away, pinned or not"
+    assert ids(asked(pins, exclude=frozenset({"i0"})))[2] != "i0"
+
+
+def test_a_file_says_it_all(tmp_path: Path) -> None:
+    file = tmp_path / "rules.toml"
+    file.write_text(FILE)
+    rules = house.read(file)
+    assert rules.hide == Which(frozenset({"i39"}), frozenset({"war"}))
+    assert [boost.by for boost in rules.boost] == [0.5, -1.0]
+    assert (rules.pin, rules.most_per_category) == ((Pin("i2", 1),), 3)
+    assert rules.mark
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("most_per_category = 0", "most_per_category"),
+        ("pins = []", "unknown field `pins`"),
+        ("[[boost]]\nby = 99", "boost"),
+        ("not toml", "rules.toml"),
+    ],
+)
+def test_a_file_that_is_no_rules_says_where(tmp_path: Path, text: str, why: str) -> None:
+    file = tmp_path / "rules.toml"
+    file.write_text(text)
+    with pytest.raises(BadRules, match=why):
+        house.read(file)
+
+
+def test_rules_are_read_again_and_bad_ones_change_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "rules.toml"
+    kept = House(Settings(home=tmp_path, rules_file=file))
+
+    def write(text: str, at: int) -> None:
+        file.write_text(text)
+        os.utime(file, ns=(at, at))
+
+    write("most_per_category = 2", 1_000)
+    kept.look(file)
+    assert kept.rules.most_per_category == 2
+    write("most_per_category = 'two'", 2_000)
+    kept.look(file)
+    assert kept.rules.most_per_category == 2
+    assert house.OK._value.get() == 0
+    write("most_per_category = 4", 3_000)
+    kept.look(file)
+    assert (kept.rules.most_per_category, house.OK._value.get()) == (4, 1)
+    file.unlink()
+    kept.look(file)
+    assert kept.rules.most_per_category == 4
+    with pytest.raises(BadRules, match="FRESHET_RULES_FILE"):
+        House(Settings(home=tmp_path, rules_file=file)).start()
