@@ -191,7 +191,13 @@ class Answering:
             "tile": items.tile,
             "rules": ask.rules.mark,
             "items": [
-                {"item_id": p.item_id, "position": n, "score": p.score, "sources": p.sources}
+                {
+                    "item_id": p.item_id,
+                    "position": n,
+                    "score": p.score,
+                    "probability": p.probability,
+                    "sources": p.sources,
+                }
                 for n, p in enumerate(picks)
             ],
             "user_values": ask.user_values,

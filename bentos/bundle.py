@@ -24,13 +24,13 @@ from scipy.sparse import csr_matrix
 
 from bentos.cascade import Cascade
 from bentos.inputs import input_names
-from bentos.stages.rank import Din
+from bentos.stages.rank import Calibration, Din
 from bentos.stages.recall import SOURCES, ItemToItem, LightGCN, Recall
 from bentos.stages.rerank import Blend, Keep, LambdaRank, RankNet, Reranker
 from feature_repo.features import item as item_profile
 from feature_repo.features import user as user_profile
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST, ITEMS, RECALL, DIN, RANKNET, LAMBDARANK = (
     "manifest.json",
     "items.json",
@@ -99,6 +99,7 @@ def save(folder: Path, cascade: Cascade, key: bytes, **about: Any) -> None:
         "inputs": list(input_names(SOURCES)),
         "size": cascade.size,
         "diversity": cascade.diversity,
+        "calibration": list(cascade.calibration),
         "blend": cascade.reranker.weight if isinstance(cascade.reranker, Blend) else None,
         "files": {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in files},
         **about,
@@ -170,6 +171,7 @@ def load(folder: Path, key: bytes, version: str) -> Bundle:
         _reranker(folder, manifest),
         manifest["size"],
         manifest["diversity"],
+        Calibration(*manifest["calibration"]),
     )
     return Bundle(cascade, manifest, version)
 

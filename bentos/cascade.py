@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from bentos.inputs import Floats, History, Indices, ItemMatrix, candidate_rows
 from bentos.stages.explain import Because, because
-from bentos.stages.rank import Din, rank
+from bentos.stages.rank import PLAIN, Calibration, Din, probabilities, rank
 from bentos.stages.recall import Recall, candidates
 from bentos.stages.rerank import Reranker, diversify
 from bentos.stages.rules import NONE, Rules, capped
@@ -43,13 +43,17 @@ class Ask:
 
 @dataclass(frozen=True)
 class Pick:
-    """One item of an answer. `row` is its row in the item matrix; `sources` name it in recall."""
+    """One item of an answer. `row` is its row in the item matrix; `sources` name it in recall.
+
+    `probability`: that it is what the user likes next, by ranking; None where ranking did not see it.
+    """
 
     item_id: str
     row: int
     score: float
     sources: tuple[str, ...]
     because: Because
+    probability: float | None = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,7 @@ class Cascade:
     reranker: Reranker
     size: int = 300
     diversity: float = 0.0
+    calibration: Calibration = PLAIN
 
     def item_vectors(self, items: ItemMatrix) -> Floats:
         """A vector for every item of the matrix, float32 [n, d]."""
@@ -190,6 +195,7 @@ class Cascade:
         ranked = perf_counter()
         skipped = "rerank" if late() else None
         order, scores = (np.argsort(-logits, kind="stable")[: ask.k], logits) if skipped else self.order(ask, f, logits)
+        likely = probabilities(logits, self.calibration)
         picks = [
             Pick(
                 ask.items.ids[row := int(f.rows[i])],
@@ -197,6 +203,7 @@ class Cascade:
                 float(scores[i]),
                 f.sources[i],
                 because(attention[i], f.liked, ask.items, row, f.sources[i], ask.user_values),
+                float(likely[i]),
             )
             for i in order.tolist()
         ]

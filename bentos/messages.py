@@ -26,12 +26,16 @@ class Because(BaseModel):
 
 
 class Recommended(BaseModel):
-    """One item of an answer."""
+    """One item of an answer. `score` orders one answer; `probability` can be compared between answers.
+
+    It is that of being what the user likes next; None where ranking was left out, and for pins and fallbacks.
+    """
 
     item_id: str
     title: str
     categories: list[str]
     score: float
+    probability: float | None = None
     sources: list[str]
     because: Because | None = None
 

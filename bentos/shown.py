@@ -18,6 +18,7 @@ def shown(picks: Sequence[Pick], items: ItemMatrix, catalogue: Mapping[str, Item
             title=_title(pick.item_id, catalogue),
             categories=[items.category_names[j] for j in items.categories[pick.row].nonzero()[0]],
             score=round(pick.score, 6),
+            probability=None if pick.probability is None else round(pick.probability, 6),
             sources=list(pick.sources),
             because=_because(pick, catalogue) if explain else None,
         )

@@ -16,9 +16,10 @@ import pytrec_eval
 
 from bentos.cascade import Ask, Cascade
 from bentos.inputs import Floats, History
-from bentos.stages.rank import rank
+from bentos.stages.rank import probabilities, rank
 from bentos.stages.recall import SOURCES
 from training.baselines import Scorer
+from training.calibration import Reliability
 from training.datasets import Question
 from training.intervals import Bootstrap, Interval
 from training.shown import Shown
@@ -99,8 +100,8 @@ def source(cascade: Cascade, j: int) -> Panel:
     return ranked(f"recall: {SOURCES[j]}", score)
 
 
-def staged(cascade: Cascade) -> Panel:
-    """The cascade stopped after ranking, and the whole of it."""
+def staged(cascade: Cascade, reliability: Reliability | None = None) -> Panel:
+    """The cascade stopped after ranking, and the whole of it; `reliability` hears what its probabilities were."""
 
     def answers(question: Question) -> Answers:
         start, asked = perf_counter(), ask(question)
@@ -112,6 +113,10 @@ def staged(cascade: Cascade) -> Panel:
         between = perf_counter()
         order, _ = cascade.order(asked, f, logits)
         end = perf_counter()
+        if reliability is not None:
+            by_logit, ids = np.argsort(-logits, kind="stable"), question.items.ids
+            came = np.array([ids[row] in question.positives for row in f.rows[by_logit].tolist()], dtype=np.float32)
+            reliability.add(probabilities(logits, cascade.calibration)[by_logit], came)
         best, whole = ([question.items.ids[row] for row in f.rows[some].tolist()] for some in (by_rank, order))
         return {RANKED: (best, between - start), WHOLE: (whole, end - start)}
 

@@ -109,4 +109,5 @@ def assemble(log: Log, stop: int, after: Stages, categories: Categories, clock: 
     for n, item_id in enumerate(log.item_ids):
         if not filled[n].any() and (known := [near[c] for c in categories.get(item_id, ()) if c in near]):
             filled[n] = np.mean(known, axis=0)
-    return Cascade(recall(log, stop, clock), filled, near, after.fitted.din, after.fitted.reranker)
+    fitted = after.fitted
+    return Cascade(recall(log, stop, clock), filled, near, fitted.din, fitted.reranker, calibration=fitted.calibration)

@@ -25,9 +25,10 @@ from streams.catalogue import Progress, read_catalogue
 from streams.events import Micros
 from training import edge_cases, fitting, gate, registry, report
 from training.baselines import baselines, megabytes
+from training.calibration import Reliability
 from training.clock import Clock
 from training.datasets import Asking, Log, NoData, Question, asked_before, audit, questions, read_log
-from training.evaluation import RANKED, WHOLE, Panel, Result, Scoreboard, ranked, source, staged, whole
+from training.evaluation import RANKED, WHOLE, K, Panel, Result, Scoreboard, ranked, source, staged, whole
 from training.gate import Gate, Rival
 from training.intervals import Interval
 from training.reference import Reference
@@ -44,10 +45,14 @@ UNTIL = "until"
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What a training gave. `version` is the registered bundle's, None where there is none. `seconds` by step."""
+    """What a training gave. `version` is the registered bundle's, None where there is none. `seconds` by step.
+
+    `reliability`: how far the probabilities can be believed, on the prequential questions; empty without them.
+    """
 
     results: list[Result]
     validation: dict[str, float]
+    reliability: dict[str, float]
     reranker: str
     version: str | None
     seconds: dict[str, float]
@@ -103,7 +108,7 @@ def train(
     after = fitting.stages(log, cut, categories, asker, check, clock)
     cascade = fitting.assemble(log, cut, after, categories, clock)
     rival, missing = _champion(settings, key)
-    results, reference, over = _evaluate(log, cut, cascade, rival, asker, clock, protocols, most_questions)
+    results, reference, over, reliability = _evaluate(log, cut, cascade, rival, asker, clock, protocols, most_questions)
     validation = {f"recall@{cascade.size}": after.found, **after.fitted.validation}
     final = fitting.assemble(log, len(log), after, categories, clock)
     with clock.step("gate"):
@@ -123,13 +128,15 @@ def train(
                 settings,
                 made,
                 {**about, "split": split, "users": len(log.user_ids)},
-                {**metrics, **{f"validation {name}": value for name, value in validation.items()}},
+                {**metrics, **{f"validation {name}": value for name, value in validation.items()}, **reliability},
                 report.markdown(results),
                 verdict.reasons,
             )
     reranker = type(after.fitted.reranker).__name__
     cut_at = int(log.at[cut - 1])
-    return TrainReport(results, validation, reranker, version, clock.seconds, audited, liked, cut_at, verdict)
+    return TrainReport(
+        results, validation, reliability, reranker, version, clock.seconds, audited, liked, cut_at, verdict
+    )
 
 
 def _champion(settings: Settings, key: bytes) -> tuple[bundle.Bundle | None, str]:
@@ -157,8 +164,8 @@ def _evaluate(
     clock: Clock,
     protocols: Sequence[str],
     most: int,
-) -> tuple[list[Result], Reference, tuple[Interval, Interval | None, int]]:
-    """The table, the reference for drift, and what the gate asks for.
+) -> tuple[list[Result], Reference, tuple[Interval, Interval | None, int], dict[str, float]]:
+    """The table, the reference for drift, what the gate asks for, and how far the probabilities can be believed.
 
     The champion is asked only what came after the last interaction that it was trained on.
     """
@@ -170,14 +177,15 @@ def _evaluate(
             scorer, sizes[name] = fit()
             models.append(ranked(name, scorer))
         spent[name] = clock.seconds[f"fit {name}"]
-    models += [source(cascade, j) for j in (0, 3)] + [staged(cascade)]
+    models += [source(cascade, j) for j in (0, 3)]
+    reliability = Reliability(K)
     spent |= {
         f"recall: {SOURCES[j]}": clock.seconds[f"fit {step}"] / 2 for j, step in ((0, "item-to-item"), (3, "LightGCN"))
     }
     results: list[Result] = []
     reference = Reference()
     if "static" in protocols:
-        board = Scoreboard("static", models)
+        board = Scoreboard("static", [*models, staged(cascade)])
         for question in asker(_static(log, cut), "evaluate static"):
             board.put(question)
         results += board.results(spent, sizes)
@@ -186,7 +194,8 @@ def _evaluate(
     rng = np.random.default_rng(SEED)
     some = after if len(after) <= most else np.sort(rng.choice(after, most, replace=False))
     every = -(-len(some) // REFERENCE_QUESTIONS)
-    board = Scoreboard("prequential", models if "prequential" in protocols else [])
+    asked = [*models, staged(cascade, reliability)]
+    board = Scoreboard("prequential", asked if "prequential" in protocols else [])
     floor = Scoreboard("gate", [staged(cascade), models[list(fits).index(gate.FLOOR)]])
     fair = Scoreboard("gate", [staged(cascade), *([] if rival is None else [whole(rival.cascade, CHAMPION)])])
     learned = 0 if rival is None else int(rival.manifest.get(UNTIL, log.at[-1]))
@@ -200,7 +209,8 @@ def _evaluate(
     if board.runs:
         results += board.results(spent, sizes)
     over_champion = fair.difference(WHOLE, CHAMPION) if fair.runs else None
-    return results, reference, (floor.difference(WHOLE, gate.FLOOR), over_champion, len(fair.users))
+    over = floor.difference(WHOLE, gate.FLOOR), over_champion, len(fair.users)
+    return results, reference, over, reliability.measures() if board.runs else {}
 
 
 def _static(log: Log, cut: int) -> list[Asking]:

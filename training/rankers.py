@@ -16,8 +16,9 @@ from torch import nn
 
 from bentos.cascade import Features
 from bentos.inputs import Floats
-from bentos.stages.rank import Din, gap_bucket, rank
+from bentos.stages.rank import Calibration, Din, gap_bucket, rank
 from bentos.stages.rerank import Blend, Keep, LambdaRank, RankNet, Reranker
+from training import calibration
 
 SEED = 7
 
@@ -184,11 +185,13 @@ class Fitted:
 
     din: Din
     reranker: Reranker
+    calibration: Calibration
     validation: dict[str, float]
 
 
 def fit(train: Sequence[Listing], held: Sequence[Listing], names: Sequence[str], *, size: int = 60) -> Fitted:
     """Fit all stages after recall. Raises `ValueError` when there are too few lists with a positive to learn from."""
+    asked = held
     train, held = [x for x in train if x.labels.any()], [x for x in held if x.labels.any()]
     if len(train) < 50 or len(held) < 20:
         raise ValueError(
@@ -214,4 +217,5 @@ def fit(train: Sequence[Listing], held: Sequence[Listing], names: Sequence[str],
         for name, model in choices.items()
     }
     best = max(choices, key=lambda name: validation[name])
-    return Fitted(din, choices[best], validation)
+    calibrated = calibration.fit([(_all(din, x)[:, -1], x.labels) for x in asked])
+    return Fitted(din, choices[best], calibrated, validation)

@@ -98,12 +98,14 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def summary(report: "TrainReport") -> str:
-    """What the table does not say, in four lines."""
+    """What the table does not say, in a few lines."""
     seconds = ", ".join(f"{name} {spent:.0f}" for name, spent in report.seconds.items() if spent >= 1)
     checks = ", ".join(f"{name} {value:.4f}" for name, value in report.validation.items())
+    believed = ", ".join(f"{name} {value:.5f}" for name, value in report.reliability.items())
     return (
         f"{verdict(report)}\n"
         f"validation: {checks}; {report.reranker} re-ranks\n"
+        f"probabilities: {believed or 'not measured without the prequential questions'}\n"
         f"{report.audited:,} values equal those of Feast's own join\n"
         f"{sum(report.seconds.values()):.0f} s: {seconds}"
     )
@@ -125,6 +127,7 @@ def plain(report: "TrainReport") -> dict[str, Any]:
         "version": report.version,
         "reranker": report.reranker,
         "validation": report.validation,
+        "reliability": report.reliability,
         "results": [r.flat() for r in report.results],
         "audited": report.audited,
         "seconds": report.seconds,

@@ -6,8 +6,11 @@ candidates with a matrix that the history makes gives the same numbers for a six
 Losses and loops are left to `training.rankers`.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
+from scipy.special import expit
 from torch import Tensor, nn
 
 from bentos.inputs import Floats
@@ -20,6 +23,30 @@ GAPS = 8
 def gap_bucket(ages_s: Tensor) -> Tensor:
     """Bucket of an age: 0 up to a minute, then one for each factor of four. int64, same shape."""
     return (torch.log2(torch.clamp(ages_s, min=1.0) / 60.0) / 2 + 1).clamp(0, GAPS - 1).long()
+
+
+class Calibration(NamedTuple):
+    """How log-shares become probabilities: sigmoid(slope * share + offset). Fitted by `training.calibration`."""
+
+    slope: float = 1.0
+    offset: float = 0.0
+
+
+PLAIN = Calibration()
+"""The shares as they are."""
+
+
+def log_shares(logits: Floats) -> Floats:
+    """The log-softmax of a list's logits. float32 [m]."""
+    top = logits.max()
+    shares: Floats = logits - top - np.log(np.exp(logits - top).sum())
+    return shares
+
+
+def probabilities(logits: Floats, calibration: Calibration) -> Floats:
+    """For each candidate the probability that it is what the user likes next. float32 [m]."""
+    likely: Floats = expit(calibration.slope * log_shares(logits) + calibration.offset).astype(np.float32)
+    return likely
 
 
 class Din(nn.Module):
