@@ -11,7 +11,7 @@ from bentos.inputs import ITEM_COLUMNS, ItemTable
 from feature_repo.features import user as user_profile
 from training.datasets import Question
 from training.evaluation import WHOLE, Result, Scoreboard, ranked
-from training.rankers import ndcg
+from training.rankers import better, ndcg
 from training.shown import Shown
 from training.slices import slices
 
@@ -151,6 +151,15 @@ def test_all_items_compete() -> None:
     model = ranked("m", lambda q: np.arange(len(q.items), dtype=np.float32))
     assert result(model, question("i2979", items=3_000)).metrics["HR@20"] == 0
     assert result(model, question("i2980", items=3_000)).metrics["HR@20"] == 1
+
+
+def test_ranking_stays_unless_another_order_is_clearly_better() -> None:
+    rng = np.random.default_rng(1)
+    plain = rng.random(1_000)
+    seemingly, clearly = plain + rng.normal(0.002, 0.2, 1_000), plain + rng.normal(0.05, 0.2, 1_000)
+    assert better({"DIN": plain, "other": seemingly + (0.001 - (seemingly - plain).mean())}, "DIN") == "DIN"
+    assert better({"DIN": plain, "other": clearly}, "DIN") == "other"
+    assert better({"DIN": plain, "other": plain - 1}, "DIN") == "DIN"
 
 
 def test_the_metric_that_chooses_between_rerankers_agrees() -> None:
