@@ -180,7 +180,7 @@ def _all(din: Din, listing: Listing) -> Floats:
 
 
 def better(found: Mapping[str, npt.NDArray[np.float64]], plain: str) -> str:
-    """The best by its mean over the lists, if it is clearly better than the plain one, list by list; else the plain one.
+    """The best by its mean over the lists, if it is clearly better than the plain one; else the plain one.
 
     Clearly: the 95% interval of the mean difference lies above zero. What is only seemingly better on a thousand lists
     costs time and mostly loses on the next thousand.
