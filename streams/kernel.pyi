@@ -1,10 +1,11 @@
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from streams.aggregates import Aggregate
 from streams.events import Event
 
 Reached = Callable[[str], list[tuple[int, Aggregate, float | None]]]
-Feature = tuple[int, str, list[tuple[int, int]], str, int, int, bool]
+Feature = tuple[int, str, list[tuple[int, int]], list[tuple[int, int, int]], str, int, int, bool, tuple[Any, ...]]
 
 class Kernel:
     def __init__(
@@ -16,3 +17,4 @@ class Kernel:
         open_tiles: int,
     ) -> None: ...
     def advance(self, row: bytes | None, events: Iterable[Event], version: int) -> bytes: ...
+    def read(self, row: bytes, at: int, before: int) -> tuple[list[Any], int]: ...

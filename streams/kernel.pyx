@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""`Profile.advance`, compiled: a row's bytes and some events in, the next row's bytes out.
+"""`Profile.advance` and `Profile.values`, compiled: from row to row, and from a row to its values.
 
-It does what `Profile.advance_plainly` and the aggregates' own `update`, `merge`, `pack` and `unpack` say, on the packed
+It does what `Profile.advance_plainly` and the aggregates' own `update`, `merge`, `value`, `pack` and `unpack` say, on the packed
 bytes themselves: a slot that no event reaches is copied, one that is reached is edited in place. The law tests hold the
 two against each other byte for byte. It is built where there is a C compiler; without one nothing changes but the speed.
 
@@ -9,23 +9,28 @@ Every length that is read from a row is checked before it is used. Little-endian
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.unicode cimport PyUnicode_AsUTF8AndSize
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
 from libc.math cimport ldexp, llrint, pow
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free, malloc, qsort, realloc
 from libc.string cimport memcmp, memcpy, memmove, memset
 
 from threading import Lock
 
-from streams.aggregates import hash64
+from streams.aggregates import EVER as _EVER
+from streams.aggregates import UNIT, hash64
 
 cdef enum:
     COUNT, SUM, MEAN, DISTINCT, RECENT, DECAYED, SINCE
 
 KINDS = {"Count": COUNT, "Sum": SUM, "Mean": MEAN, "Distinct": DISTINCT, "Recent": RECENT, "Decayed": DECAYED, "Since": SINCE}
 
+cdef int64_t EVER = _EVER
+SECOND = 1_000_000
+
 cdef enum:
     MOST_SIZES = 4
+    MOST_READS = 16
     HEADER = 36
     SLACK = 64
 """Bytes that an edited slot may grow by before it is moved."""
@@ -35,7 +40,11 @@ cdef struct Spec:
     int sizes
     int64_t size[MOST_SIZES]
     int64_t keep[MOST_SIZES]
-    int64_t most        # Distinct: k; Recent: n; Decayed: keys
+    int reads           # its windows
+    int series[MOST_READS]
+    int64_t window[MOST_READS]
+    int64_t tile[MOST_READS]
+    int64_t most        # Distinct: k; Recent: n; Decayed: keys; Since: cap, microseconds
     int64_t half_life   # Decayed, microseconds
     int first           # Since
 
@@ -527,11 +536,72 @@ cdef int decayed_trim(Slot* slot, int64_t most) except -1:
     return 0
 
 
-cdef class Kernel:
-    """The compiled `advance` of one profile, which is made from its declaration.
+# Windows, as they are read.
 
-    `features`: for each its signature, the name of its class, [(tile size, tiles kept)], the field that it reads, its
-    bound, its half-life and whether it keeps the first. `reached(type)` names those that a type of event reaches.
+cdef inline Py_ssize_t window_first(Slot* slot, Series* s, Spec* spec, int r, int64_t at, int64_t* until) noexcept:
+    """Its first tile that a window holds; `until` comes down to when that will have left it."""
+    cdef Py_ssize_t first
+    cdef int64_t leaves
+    if spec.window[r] == EVER:
+        return 0
+    first = series_find(slot, s, (at - spec.window[r]) // spec.tile[r])
+    if first < s.n and until != NULL:
+        leaves = (series_tile(slot, s, first) + 1) * spec.tile[r] + spec.window[r]
+        if leaves < until[0]:
+            until[0] = leaves
+    return first
+
+cdef object window_total(Slot* slot, Series* s, Spec* spec, int r, int64_t at, int64_t* until):
+    """The sum over a window, as an integer of any size."""
+    cdef Py_ssize_t first = window_first(slot, s, spec, r, at, until), k
+    cdef int64_t small = 0
+    cdef object total = 0
+    if spec.window[r] == EVER:
+        return series_sum(slot, s, 0) if s.n else 0
+    for k in range(first, s.n):
+        if s.high < 3:
+            small += series_sum(slot, s, k)
+        else:
+            total += series_sum(slot, s, k)
+    return small if s.high < 3 else total
+
+cdef int by_size(const void* a, const void* b) noexcept nogil:
+    cdef uint64_t x = (<const uint64_t*>a)[0], y = (<const uint64_t*>b)[0]
+    return (x > y) - (x < y)
+
+cdef object distinct_value(Slot* slot, Series* s, Spec* spec, int r, int64_t at, int64_t* until):
+    """`Distinct._estimate`."""
+    cdef Py_ssize_t first = window_first(slot, s, spec, r, at, until), k, start = s.end, size = 0, n = 0
+    for k in range(s.n):
+        if k < first:
+            start += 8 * series_sum(slot, s, k)
+        else:
+            size += series_sum(slot, s, k)
+    if not size:
+        return 0
+    cdef uint64_t* hashes = <uint64_t*>malloc(8 * size)
+    if hashes == NULL:
+        raise MemoryError
+    try:
+        memcpy(hashes, slot.data + start, 8 * size)
+        qsort(hashes, size, 8, by_size)
+        for k in range(size):
+            if not n or hashes[k] != hashes[n - 1]:
+                hashes[n] = hashes[k]
+                n += 1
+        if n < spec.most:
+            return n
+        return round((<object>spec.most - 1) * 2.0**64 / (<object>hashes[spec.most - 1] + 1))
+    finally:
+        free(hashes)
+
+
+cdef class Kernel:
+    """The compiled `advance` and `read` of one profile, which is made from its declaration.
+
+    `features`: for each its signature, the name of its class, [(tile size, tiles kept)], for each of its windows [(index
+    of its series, window, tile size)], the field that it reads, its bound, its half-life, whether it keeps the first, and
+    what it says where it has seen nothing. `reached(type)` names those that a type of event reaches.
     `tile` is 0 for a profile without tiles.
     """
 
@@ -540,7 +610,7 @@ cdef class Kernel:
     cdef Py_ssize_t _count
     cdef int _id
     cdef int64_t _tile, _open
-    cdef list _fields
+    cdef list _fields, _blanks
     cdef object _reached, _lock
     cdef dict _programs
     cdef Slot* _base
@@ -557,16 +627,22 @@ cdef class Kernel:
         if self._specs == NULL or self._signatures == NULL or self._base == NULL:
             raise MemoryError
         memset(self._base, 0, sizeof(Slot) * (self._count + 1))
-        self._fields, self._programs, self._reached, self._lock = [], {}, reached, Lock()
-        for i, (signature, kind, sizes, by, most, half_life, first) in enumerate(features):
+        self._fields, self._blanks, self._programs, self._reached, self._lock = [], [], {}, reached, Lock()
+        for i, (signature, kind, sizes, reads, by, most, half_life, first, blank) in enumerate(features):
+            if len(sizes) > MOST_SIZES or len(reads) > MOST_READS:
+                raise ValueError(f"a feature has {len(sizes)} tile sizes and {len(reads)} windows")
             memset(&self._specs[i], 0, sizeof(Spec))
             self._signatures[i] = signature
             self._specs[i].kind = KINDS[kind]
             self._specs[i].sizes = len(sizes)
             for s, (size, keep) in enumerate(sizes):
                 self._specs[i].size[s], self._specs[i].keep[s] = size, keep
+            self._specs[i].reads = len(reads)
+            for s, (series, window, size) in enumerate(reads):
+                self._specs[i].series[s], self._specs[i].window[s], self._specs[i].tile[s] = series, window, size
             self._specs[i].most, self._specs[i].half_life, self._specs[i].first = most, half_life, first
             self._fields.append(by)
+            self._blanks.append(blank)
 
     def __dealloc__(self):
         cdef Py_ssize_t t
@@ -590,8 +666,7 @@ cdef class Kernel:
         try:
             if row is not None:
                 data, end = <uint8_t*>PyBytes_AS_STRING(row), PyBytes_GET_SIZE(row)
-                if end < HEADER or memcmp(data, b"fs\x03", 3) != 0 or data[3] != self._id:
-                    raise ValueError(f"{end} bytes are no row of this profile")
+                self._check(data, end)
                 event_time, created, newest = i64(data + 12), i64(data + 20), i64(data + 28)
                 self._load(data, end)
             for event in events:
@@ -612,6 +687,116 @@ cdef class Kernel:
             return self._store(version, event_time, created, newest)
         finally:
             self._reset()
+
+    cdef int _check(self, const uint8_t* data, Py_ssize_t end) except -1:
+        if end < HEADER or memcmp(data, b"fs\x03", 3) != 0 or data[3] != self._id:
+            raise ValueError(f"{end} bytes are no row of this profile")
+        return 0
+
+    # Reading.
+
+    def read(self, bytes row, int64_t at, int64_t before):
+        """The value of every column at an instant, and the first instant after it at which one changes by itself.
+
+        Of a profile with tiles those from index `before` on do not count, and the end of the first of them is such an
+        instant. Ages change always, and are left out of that. Raises `ValueError`.
+        """
+        with self._lock:
+            return self._read(row, at, before)
+
+    cdef tuple _read(self, bytes row, int64_t at, int64_t before):
+        cdef int64_t until = EVER
+        cdef list values = []
+        cdef Py_ssize_t i
+        cdef uint8_t* data = <uint8_t*>PyBytes_AS_STRING(row)
+        try:
+            self._check(data, PyBytes_GET_SIZE(row))
+            self._load(data, PyBytes_GET_SIZE(row))
+            if self._tile:
+                self._close(before)
+                if self._tiles_held:
+                    until = (<int64_t>self._tiles[0].index + 1) * self._tile
+            for i in range(self._count):
+                if self._base[i].size:
+                    self._value(&self._base[i], &self._specs[i], at, &until, self._blanks[i], values)
+                else:
+                    values += [[] if isinstance(blank, list) else blank for blank in self._blanks[i]]
+            return values, until
+        finally:
+            self._reset()
+
+    cdef int _value(self, Slot* slot, Spec* spec, int64_t at, int64_t* until, tuple blank, list values) except -1:
+        cdef Series series[MOST_SIZES]
+        cdef Series totals[MOST_SIZES]
+        cdef Py_ssize_t end = 0, n
+        cdef int s, r
+        cdef object count, total
+        if spec.kind == SINCE:
+            need(slot, 8)
+            total = at
+            values.append(min(total - i64(slot.data), spec.most) / SECOND)
+        elif spec.kind == RECENT:
+            self._recent(slot, at, values)
+        elif spec.kind == DECAYED:
+            self._decayed(slot, spec, at, values)
+        elif spec.kind == DISTINCT:
+            for s in range(spec.sizes):
+                n = end
+                end = sketch_view(slot, end, &series[s])
+            for r in range(spec.reads):
+                values.append(distinct_value(slot, &series[spec.series[r]], spec, r, at, until))
+        else:
+            for s in range(spec.sizes):
+                series_view(slot, end, &series[s])
+                end = series[s].end
+            if spec.kind == MEAN:
+                for s in range(spec.sizes):
+                    series_view(slot, end, &totals[s])
+                    end = totals[s].end
+            for r in range(spec.reads):
+                s = spec.series[r]
+                count = window_total(slot, &series[s], spec, r, at, until)
+                if spec.kind == COUNT:
+                    values.append(count)
+                elif spec.kind == SUM:
+                    values.append(count / UNIT)
+                else:
+                    total = window_total(slot, &totals[s], spec, r, at, NULL) / UNIT
+                    values.append(total / count if count else blank[r])
+        return 0
+
+    cdef int _recent(self, Slot* slot, int64_t at, list values) except -1:
+        need(slot, 4)
+        cdef Py_ssize_t n = u32(slot.data), i, start, size
+        need(slot, 4 + 8 * n)
+        start = texts_view(slot, 4 + 8 * n, n)
+        cdef list texts = [None] * n, ages = [None] * n
+        cdef object now = at
+        for i in range(n):
+            size = text_size(slot, 4 + 8 * n, i)
+            texts[n - 1 - i] = PyUnicode_DecodeUTF8(<char*>slot.data + start, size, NULL)
+            ages[n - 1 - i] = (now - i64(slot.data + 4 + 8 * i)) / SECOND
+            start += size
+        values.append(texts)
+        values.append(ages)
+        return 0
+
+    cdef int _decayed(self, Slot* slot, Spec* spec, int64_t at, list values) except -1:
+        need(slot, 12)
+        cdef Py_ssize_t n = u32(slot.data + 8), i, start, size
+        need(slot, 12 + 8 * n)
+        start = texts_view(slot, 12 + 8 * n, n)
+        cdef list keys = [None] * n, weights = [None] * n
+        cdef object half = spec.half_life, now = at, landmark = i64(slot.data)
+        cdef double factor = pow(2.0, <double>max(-((now - landmark * half) / half), -1_000.0))
+        for i in range(n):
+            size = text_size(slot, 12 + 8 * n, i)
+            keys[i] = PyUnicode_DecodeUTF8(<char*>slot.data + start, size, NULL)
+            weights[i] = f64(slot.data + 12 + 8 * i) * factor
+            start += size
+        values.append(keys)
+        values.append(weights)
+        return 0
 
     # Parts: a slot for each feature; `size` 0 where it has seen nothing.
 

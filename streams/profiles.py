@@ -113,6 +113,7 @@ class Profile:
     columns: tuple[Column, ...] = field(init=False, repr=False, compare=False)
     """Every column of every feature, in the order of declaration."""
     _names: tuple[tuple[str, ...], ...] = field(init=False, repr=False, compare=False)
+    _column_names: tuple[str, ...] = field(init=False, repr=False, compare=False)
     _signatures: tuple[int, ...] = field(init=False, repr=False, compare=False)
     _by_signature: dict[int, int] = field(init=False, repr=False, compare=False)
 
@@ -124,6 +125,7 @@ class Profile:
         if twice:
             raise BadDeclaration(f"{self.name}: two features give the column {min(twice)}; rename one")
         object.__setattr__(self, "columns", columns)
+        object.__setattr__(self, "_column_names", tuple(names))
         object.__setattr__(self, "_names", tuple(tuple(c.name for c in f.columns) for f in self.features))
         object.__setattr__(self, "_signatures", tuple(f.signature for f in self.features))
         object.__setattr__(self, "_by_signature", {s: i for i, s in enumerate(self._signatures)})
@@ -286,7 +288,20 @@ class Profile:
 
     def values(self, data: bytes | State | None, at: Micros) -> dict[str, Any]:
         """Every column at an instant. Defaults for a key that was never seen and for bytes without a header."""
-        return self._read(self._open(data).part, at)
+        compiled = self._compiled_read(data, at, 0)
+        return self._read(self._open(data).part, at) if compiled is None else compiled[0]
+
+    def _compiled_read(
+        self, data: bytes | State | None, at: Micros, before: int
+    ) -> tuple[dict[str, Any], Micros] | None:
+        """Values, of tiles below index `before` only, and when they change first; None where Python has to read."""
+        if self._kernel is None or not isinstance(data, bytes) or header(data) is None:
+            return None
+        try:
+            values, until = self._kernel.read(data, at, before)
+        except ValueError as error:
+            raise BadState(f"a state of profile {self.name!r} does not decode: {error}") from error
+        return dict(zip(self._column_names, values, strict=True)), until
 
     def _open(self, data: bytes | State | None) -> State:
         if isinstance(data, State):
@@ -374,6 +389,9 @@ class TiledProfile(Profile):
 
     def values_at_tile(self, data: bytes | State | None, tile: Micros) -> dict[str, Any]:
         """Every column as of a tile's end (microseconds): only events before it count."""
+        compiled = self._compiled_read(data, tile, tile // TILE)
+        if compiled is not None:
+            return compiled[0]
         return self._read(self._joined(self._open(data), tile // TILE), tile)
 
     def reading(self, data: bytes, tile: Micros) -> tuple[dict[str, Any], Micros]:
@@ -381,6 +399,9 @@ class TiledProfile(Profile):
 
         Ages aside, which grow always. A matrix of all items reads a row again only then, or when its state changed.
         """
+        compiled = self._compiled_read(data, tile, tile // TILE)
+        if compiled is not None:
+            return compiled[0], -(-compiled[1] // TILE) * TILE
         state = self.decode(data)
         opens = [(t + 1) * TILE for t in state.tiles if t >= tile // TILE]
         self._close(state, tile // TILE)  # nobody else has this state
@@ -399,6 +420,9 @@ class TiledProfile(Profile):
 
     def live_values(self, data: bytes | State | None, at: Micros) -> dict[str, Any]:
         """Every column at an instant, the open tile included: for trending only, never for training."""
+        compiled = self._compiled_read(data, at, EVER)
+        if compiled is not None:
+            return compiled[0]
         return self._read(self._joined(self._open(data), EVER), at)
 
     def _joined(self, state: State, before: int) -> Part:

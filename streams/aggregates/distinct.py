@@ -73,7 +73,7 @@ class Distinct(Windowed):
                 self._keep(series, tile, tiles[tile], keep)
 
     def value(self, slot: Slot, at: Micros) -> tuple[Any, ...]:
-        return tuple(self._estimate(slot[i], first_tile(window, tile, at)) for i, window, tile in self._reads)
+        return tuple(self._estimate(slot[i], first_tile(window, tile, at)) for i, window, tile in self.reads)
 
     def _estimate(self, series: dict[int, list[int]], first: int) -> int:
         union = sorted({h for tile, hashes in series.items() if tile >= first for h in hashes})
@@ -82,7 +82,7 @@ class Distinct(Windowed):
         return round((self.k - 1) * 2.0**64 / (union[self.k - 1] + 1))
 
     def stable_until(self, slot: Slot, at: Micros) -> Micros:
-        return min(leaves(sorted(slot[i]), window, tile, at) for i, window, tile in self._reads)
+        return min(leaves(sorted(slot[i]), window, tile, at) for i, window, tile in self.reads)
 
     def pack(self, slot: Slot) -> bytes:
         """For each tile size: a series of how many hashes each tile has, then the hashes (u64)."""

@@ -31,7 +31,7 @@ class Windowed(Aggregate):
 
     of: Selector | None = None
     windows: tuple[str, ...] | list[str] = ()
-    _reads: tuple[tuple[int, Micros, Micros], ...] = field(init=False, repr=False, compare=False)
+    reads: tuple[tuple[int, Micros, Micros], ...] = field(init=False, repr=False, compare=False)
     """(index of its series, window, tile size), one a window."""
     sizes: tuple[tuple[Micros, int], ...] = field(init=False, repr=False, compare=False)
     """(tile size, how many tiles behind the newest are kept), one a series."""
@@ -54,7 +54,7 @@ class Windowed(Aggregate):
             keep[size] = max(keep.get(size, 0), tiles)
         sizes = sorted(keep)
         object.__setattr__(self, "sizes", tuple((size, keep[size]) for size in sizes))
-        object.__setattr__(self, "_reads", tuple((sizes.index(tile_of(s)), s, tile_of(s)) for s in spans))
+        object.__setattr__(self, "reads", tuple((sizes.index(tile_of(s)), s, tile_of(s)) for s in spans))
 
     @property
     def bound(self) -> str:
@@ -128,7 +128,7 @@ class _Tiled(Windowed):
     def _sums(self, slot: Slot, at: Micros) -> tuple[list[int], Micros]:
         """The sum of each window, and the first instant after `at` at which one of them loses a tile."""
         found, until = [], EVER
-        for i, window, tile in self._reads:
+        for i, window, tile in self.reads:
             tiles, sums = slot[i]
             if window == EVER:
                 found.append(sums[0] if sums else 0)

@@ -1,5 +1,6 @@
 """The laws of a whole profile: its rows, its versions, its reader, and how it evolves."""
 
+import copy
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_repo.features import item, user
-from streams.aggregates import DAY, TILE, BadDeclaration, Count, Decayed, Distinct, Mean, Recent, Since, Sum, on
+from streams.aggregates import DAY, HOUR, TILE, BadDeclaration, Count, Decayed, Distinct, Mean, Recent, Since, Sum, on
 from streams.events import Event
 from streams.profiles import BadState, Profile, State, TiledProfile, header, t_item
 from tests.laws.streams_of_events import START, events
@@ -74,6 +75,33 @@ def test_the_compiled_step_is_the_plain_one_byte_for_byte(profile: Profile, some
         assert compiled == plain
 
 
+def plainly(profile: Profile) -> Profile:
+    """The same without its compiled half."""
+    plain = copy.copy(profile)
+    object.__setattr__(plain, "_kernel", None)
+    return plain
+
+
+@pytest.mark.skipif(not user.compiled, reason="no kernel was built here: no C compiler")
+@pytest.mark.parametrize("profile", [user, item, EVERY, EVERY_TILED], ids=["user", "item", "every", "tiled"])
+@given(some=events(), later=st.sampled_from([-HOUR, 0, 1, TILE, 3 * HOUR, 8 * DAY, 90 * DAY]))
+def test_the_compiled_read_is_the_plain_one_to_the_last_bit(profile: Profile, some: list[Event], later: int) -> None:
+    plain, row = plainly(profile), profile.advance(None, some, 0)
+    at = max((e.event_time for e in some), default=START) + later
+    asks = [lambda p: p.values(row, at)]
+    if isinstance(profile, TiledProfile):
+        tile = at // TILE * TILE
+        asks += [
+            lambda p: p.values_at_tile(row, tile),
+            lambda p: p.reading(row, tile),
+            lambda p: p.live_values(row, at),
+        ]
+    for ask in asks:
+        compiled, want = ask(profile), ask(plain)
+        assert compiled == want
+        assert repr(compiled) == repr(want), "types and signs, too"
+
+
 def test_the_compiled_step_counts_beyond_a_byte_and_beyond_two() -> None:
     counting = Profile("counting", "user_id", [Count("all", windows=["1h", "ever"]), Sum("sum", windows=["1h"])])
     some = [Event(f"e{n}", "u", "i", "view", START, START, 0.000_001, ()) for n in range(40_000)]
@@ -103,6 +131,10 @@ def test_a_damaged_row_is_refused_or_read_alike_and_never_followed_beyond_its_en
                 advance(damaged, some[:3], 1)
             except (BadState, OverflowError):
                 pass
+        try:
+            profile.values(damaged, START)
+        except BadState:
+            pass
 
 
 @given(some=events(), cuts=st.lists(st.integers(0, 40), max_size=5), data=st.data())
