@@ -11,9 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bentos import bundle, registry
-from bentos.cascade import Ask
+from bentos import bundle, house, registry
+from bentos.cascade import Ask, pinned
 from bentos.inputs import ItemMatrix, ItemTable
+from bentos.stages.rules import NONE
 from feature_repo.features import user as user_profile
 from freshet.settings import Settings
 from monitoring import raw
@@ -30,6 +31,7 @@ SCHEMA = pa.schema(
         ("position", pa.int16()),
         ("item_id", pa.string()),
         ("score", pa.float32()),
+        ("probability", pa.float32()),
         ("sources", pa.list_(pa.string())),
         ("bundle", pa.string()),
         ("user_version", pa.int64()),
@@ -45,14 +47,15 @@ class NoChampion(RuntimeError):
 
 
 def recommend_all(settings: Settings, out: Path, k: int, tell: Tell) -> int:
-    """Write the best `k` items of every user; returns how many users. Raises `NoChampion`, `bundle.BadBundle`.
+    """Write the best `k` items of every user under the house rules; returns how many users.
 
-    The file appears when it is whole.
+    The file appears when it is whole. Raises `NoChampion`, `bundle.BadBundle`, `house.BadRules`.
     """
     version = registry.champion(settings)
     if version is None:
         raise NoChampion("no bundle is champion yet: run `freshet train`")
     cascade = bundle.load(registry.folder(settings, version), settings.signing_key(), version).cascade
+    rules = NONE if settings.rules_file is None else house.read(settings.rules_file)
     tell("states", 0, None)
     users, items, at = raw.rows(settings, USER_FEATURES).rows, _items(settings), now()
     writing = out.with_name(f".{out.name}.writing")
@@ -61,19 +64,20 @@ def recommend_all(settings: Settings, out: Path, k: int, tell: Tell) -> int:
         for n, (user_id, row) in enumerate(sorted(users.items()), 1):
             head = header(row)
             assert head is not None
-            answer = cascade.recommend(Ask(user_id, user_profile.values(row, at), items, k))
+            ask = Ask(user_id, user_profile.values(row, at), items, k, rules=rules)
             found += [
                 {
                     "user_id": user_id,
                     "position": position,
                     "item_id": pick.item_id,
                     "score": pick.score,
+                    "probability": pick.probability,
                     "sources": pick.sources,
                     "bundle": version,
                     "user_version": head.version,
                     "at": at,
                 }
-                for position, pick in enumerate(answer.picks)
+                for position, pick in enumerate(pinned(cascade.recommend(ask).picks, ask))
             ]
             if n % AT_ONCE == 0 or n == len(users):
                 writer.write_table(pa.Table.from_pylist(found, SCHEMA))

@@ -61,6 +61,7 @@ def recommend_all(
     k: Annotated[int, typer.Option("-k", min=1, max=100, help="How many items for each user.")] = 20,
 ) -> None:
     """Recommend for every known user, by the champion, into a Parquet file. Needs Kafka and the registry only."""
+    from bentos.house import BadRules
     from freshet.batch import NoChampion
     from freshet.batch import recommend_all as run
     from freshet.settings import get_settings
@@ -74,6 +75,8 @@ def recommend_all(
             users = run(settings, out, k, progress)
     except NoChampion as error:
         raise Refusal(Exit.NO, str(error)) from None
+    except BadRules as error:
+        raise Refusal(Exit.USAGE, str(error)) from None
     typer.echo(f"{users:,} users in {out}")
 
 

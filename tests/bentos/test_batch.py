@@ -43,4 +43,12 @@ def test_every_user_gets_what_the_champion_says_and_a_version_to_compare(setting
     assert {r["user_version"] for r in rows if r["user_id"] == "eve"} == {2}
     assert {r["bundle"] for r in rows} == {version}
     assert "i0" not in {r["item_id"] for r in rows if r["user_id"] == "ada"}, "what a user has liked is not repeated"
+    assert all(0 < r["probability"] < 1 for r in rows)
     assert not list(tmp_path.glob(".all*"))
+
+    file = tmp_path / "rules.toml"
+    file.write_text('[hide]\ncategories = ["war"]\n[[pin]]\nitem_id = "i0"\nposition = 1\n')
+    recommend_all(settings.model_copy(update={"rules_file": file}), out, 5, quiet)
+    ruled = pq.read_table(out).to_pylist()
+    assert not any(int(r["item_id"][1:]) % 3 == CATEGORIES.index("war") for r in ruled)
+    assert next(r["item_id"] for r in ruled if r["user_id"] == "eve") == "i0"
