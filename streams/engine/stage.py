@@ -39,6 +39,10 @@ class Behind(RuntimeError):
     """The restored state is older than the offset that the group has committed."""
 
 
+UNFIT = (Behind, BadRing, msgspec.DecodeError)
+"""What is restored does not fit together. Any other error, a broker that is away, say, costs no checkpoint."""
+
+
 class Stage:
     """`make(partition)` gives a fresh fold; its class says which topics it reads and writes.
 
@@ -149,7 +153,7 @@ class Stage:
             for p, fold in folds.items():
                 fold.loaded()
                 self._check(p, fold.meta.next_offset, now[p].committed)
-        except Exception:
+        except UNFIT:
             for fold in folds.values():
                 fold.rows.forget()
             raise

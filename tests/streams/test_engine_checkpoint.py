@@ -2,15 +2,20 @@
 
 import asyncio
 from pathlib import Path
+from unittest.mock import AsyncMock, Mock
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.engine import checkpoint
+from freshet.settings import Settings
+from streams.engine import checkpoint, stage
 from streams.engine.checkpoint import Checkpoint, Overtaken
+from streams.engine.fold import UserFold
+from streams.engine.ring import BadRing
 from streams.engine.rows import ROW_OVERHEAD, Memory, Rows
+from streams.topics import EVENTS, USER_FEATURES
 
 META = b"\0meta"
 
@@ -133,6 +138,23 @@ def test_rows_on_disk_are_a_mapping_whatever_memory_holds(
         assert {key: rows.get(key) for key in map(b"k%d".__mod__, range(10)) if rows.get(key) is not None} == current
         assert len(rows) == len(current)
     rows.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "forgotten"),
+    [(OSError("the broker is away"), 0), (stage.Behind("older than its offset"), 1), (BadRing("two commits"), 1)],
+)
+async def test_only_a_state_that_does_not_fit_together_costs_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, forgotten: int
+) -> None:
+    settings, forget = Settings(home=tmp_path, instance="w"), Mock()
+    monkeypatch.setattr(stage, "Transactions", lambda *_: AsyncMock())
+    monkeypatch.setattr(stage, "offsets", AsyncMock())
+    monkeypatch.setattr(stage, "restore", AsyncMock(side_effect=error))
+    monkeypatch.setattr(Rows, "forget", forget)
+    with pytest.raises(type(error)):
+        await stage.Stage(settings, EVENTS, USER_FEATURES, lambda p: UserFold.of(settings, p))._open([0])
+    assert forget.call_count == forgotten
 
 
 async def test_a_checkpoint_beyond_the_log_is_thrown_away(tmp_path: Path) -> None:
