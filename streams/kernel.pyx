@@ -728,7 +728,7 @@ cdef class Kernel:
     cdef int _value(self, Slot* slot, Spec* spec, int64_t at, int64_t* until, tuple blank, list values) except -1:
         cdef Series series[MOST_SIZES]
         cdef Series totals[MOST_SIZES]
-        cdef Py_ssize_t end = 0, n
+        cdef Py_ssize_t end = 0
         cdef int s, r
         cdef object count, total
         if spec.kind == SINCE:
@@ -741,7 +741,6 @@ cdef class Kernel:
             self._decayed(slot, spec, at, values)
         elif spec.kind == DISTINCT:
             for s in range(spec.sizes):
-                n = end
                 end = sketch_view(slot, end, &series[s])
             for r in range(spec.reads):
                 values.append(distinct_value(slot, &series[spec.series[r]], spec, r, at, until))
