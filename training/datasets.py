@@ -1,6 +1,6 @@
 """What models learn from: what users liked, in order, and everything that was known just before each time.
 
-User values come from Feast's point-in-time join; item values from the offline item states, stepped tile by tile through
+User values come from the point-in-time join; item values from the offline item states, stepped tile by tile through
 the same `ItemTable` that serving uses. `audit` holds both against Feast's own join of users and items. Splitting and
 fitting are left to `training.pipeline`.
 """
@@ -26,6 +26,7 @@ from freshet.settings import Settings
 from streams.events import BadEvent, Micros, decode
 from streams.profiles import CLOSING, t_item
 from streams.topics import EVENTS
+from training import point_in_time
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -140,11 +141,10 @@ def questions(
     log: Log,
     asking: Sequence[Asking],
     categories: Mapping[str, Sequence[str]],
-    store: "FeatureStore",
 ) -> Iterator[Question]:
     """Build questions, in the order of their instants. Memory: one item matrix at a time."""
     asking = sorted(asking, key=lambda a: a.at)
-    values = _user_values(store, [(log.user_ids[a.user], a.at) for a in asking])
+    values = _user_values(settings, [(log.user_ids[a.user], a.at) for a in asking])
     table = ItemTable()
     for item_id in log.item_ids:
         table.describe(item_id, categories.get(item_id, ()))
@@ -170,23 +170,9 @@ def _moment(at: Micros) -> datetime:
     return EPOCH + timedelta(microseconds=at)
 
 
-def _user_values(store: "FeatureStore", asked: Sequence[tuple[str, Micros]]) -> list[dict[str, Any]]:
-    """The values of users at instants, through Feast's point-in-time join of their states."""
-    if not asked:
-        return []
-    frame = pd.DataFrame(
-        {
-            "user_id": [user_id for user_id, _ in asked],
-            "event_timestamp": pd.to_datetime([at for _, at in asked], unit="us", utc=True),
-            "n": np.arange(len(asked)),
-        }
-    )
-    joined = store.get_historical_features(
-        entity_df=frame, features=["user_state:state"], filter_by_created_timestamp=True
-    ).to_df()
-    states: list[bytes | None] = [None] * len(asked)
-    for n, state in zip(joined["n"], joined["state"], strict=True):
-        states[int(n)] = bytes(state) if isinstance(state, (bytes, bytearray)) else None
+def _user_values(settings: Settings, asked: Sequence[tuple[str, Micros]]) -> list[dict[str, Any]]:
+    """The values of users at instants."""
+    states = point_in_time.states(settings, user_profile, [user_id for user_id, _ in asked], [at for _, at in asked])
     return [user_profile.values(state, at) for state, (_, at) in zip(states, asked, strict=True)]
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow.parquet as pq
 import torch
 
@@ -74,8 +75,8 @@ def train(
 ) -> TrainReport:
     """Train, evaluate and (unless told not to, or the gate refuses it) register a bundle and make it champion.
 
-    `most_questions` bounds the prequential questions; beyond it an even sample is asked. Raises `NoData` when there is
-    too little to learn from, `datasets.Skew` when training and Feast disagree on a value.
+    `most_questions` bounds the questions of each protocol; beyond it an even sample is asked. Raises `NoData` when
+    there is too little to learn from, `datasets.Skew` when training and Feast disagree on a value.
     """
     key = settings.signing_key()
     torch.set_num_threads(threads)
@@ -95,7 +96,7 @@ def train(
 
     def asker(some: Sequence[Asking], name: str) -> Iterator[Question]:
         with clock.step(name, len(some)) as tell:
-            for n, question in enumerate(questions(settings, log, some, categories, store)):
+            for n, question in enumerate(questions(settings, log, some, categories)):
                 yield question
                 if n % 100 == 0:
                     tell(n)
@@ -186,13 +187,12 @@ def _evaluate(
     reference = Reference()
     if "static" in protocols:
         board = Scoreboard("static", [*models, staged(cascade)])
-        for question in asker(_static(log, cut), "evaluate static"):
+        users = _static(log, cut)
+        for question in asker([users[n] for n in _some(len(users), most)], "evaluate static"):
             board.put(question)
         results += board.results(spent, sizes)
     after = cut + np.flatnonzero(log.liked[cut:])
-    most = most if "prequential" in protocols else REFERENCE_QUESTIONS
-    rng = np.random.default_rng(SEED)
-    some = after if len(after) <= most else np.sort(rng.choice(after, most, replace=False))
+    some = after[_some(len(after), most if "prequential" in protocols else REFERENCE_QUESTIONS)]
     every = -(-len(some) // REFERENCE_QUESTIONS)
     asked = [*models, staged(cascade, reliability)]
     board = Scoreboard("prequential", asked if "prequential" in protocols else [])
@@ -211,6 +211,13 @@ def _evaluate(
     over_champion = fair.difference(WHOLE, CHAMPION) if fair.runs else None
     over = floor.difference(WHOLE, gate.FLOOR), over_champion, len(fair.users)
     return results, reference, over, reliability.measures() if board.runs else {}
+
+
+def _some(n: int, most: int) -> npt.NDArray[np.int64]:
+    """At most so many of n, drawn evenly; in their order."""
+    if n <= most:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(SEED).choice(n, most, replace=False))
 
 
 def _static(log: Log, cut: int) -> list[Asking]:

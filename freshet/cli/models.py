@@ -1,4 +1,4 @@
-"""train, recommend, recommend-all: from features to a bundle, and from a bundle to an answer."""
+"""train, training-set, recommend, recommend-all: from features to a bundle, and from a bundle to an answer."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from freshet.cli.recommend import recommend
 def train(
     split: Annotated[float, typer.Option(help="Part of the data, by time, to train on.", min=0.5, max=0.95)] = 0.8,
     protocol: Annotated[list[str], typer.Option(help="static or prequential; may be given twice. Default: both.")] = [],  # noqa: B006
-    questions: Annotated[int, typer.Option(help="Most prequential questions to ask.", min=100)] = 20_000,
+    questions: Annotated[int, typer.Option(help="Most questions to ask of each protocol.", min=100)] = 20_000,
     register: Annotated[bool, typer.Option(help="Register the bundle and make it champion.")] = True,
     threads: Annotated[int, typer.Option(help="Threads of the training.", min=1)] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
@@ -56,6 +56,35 @@ def train(
     raise typer.Exit(Exit.NO if result.gate.reasons else Exit.OK)
 
 
+def training_set(
+    labels: Annotated[
+        Path, typer.Argument(help="A Parquet file with user_id, item_id, event_timestamp, and columns of your own.")
+    ],
+    out: Annotated[Path, typer.Option(help="The folder to make, of Parquet files in the order of the labels.")],
+) -> None:
+    """Give each of your labels every feature as it was known at its time, to train a model of your own on.
+
+    Reads the offline store: run `freshet backfill` first.
+    """
+    from feature_repo import offline
+    from feature_repo.features import user
+    from freshet.settings import get_settings
+    from training.point_in_time import BadLabels
+    from training.point_in_time import training_set as run
+
+    settings = get_settings()
+    if not offline.folder(settings, user).exists():
+        raise Refusal(Exit.NO, f"there are no features in {settings.offline_dir} yet: run `freshet backfill` first")
+    if not out.parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {out.parent}")
+    try:
+        with bars() as progress:
+            rows = run(settings, labels, out, progress)
+    except BadLabels as error:
+        raise Refusal(Exit.USAGE, str(error)) from None
+    typer.echo(f"{rows:,} labels with their features in {out}")
+
+
 def recommend_all(
     out: Annotated[Path, typer.Option(help="The Parquet file to write; one that is there is replaced.")],
     k: Annotated[int, typer.Option("-k", min=1, max=100, help="How many items for each user.")] = 20,
@@ -80,4 +109,4 @@ def recommend_all(
     typer.echo(f"{users:,} users in {out}")
 
 
-COMMANDS = (train, recommend, recommend_all)
+COMMANDS = (train, training_set, recommend, recommend_all)

@@ -3,8 +3,11 @@
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from feature_repo.apply import feast
@@ -16,10 +19,13 @@ from streams.backfill import backfill
 from streams.events import Event, Micros
 from tests.conftest import Redis
 from tests.streams.folded import SECOND, archive, history, partitioned
+from training import point_in_time
 from training.datasets import Asking, NoData, Question, Skew, asked_before, audit, questions, read_log
+from training.point_in_time import BadLabels, training_set
 
 pytestmark = [pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(900)]
 EVENTS = history(900)
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 NOW: Micros = EVENTS[600].arrival + 1
 """Questions are asked up to here; what arrives later must not be seen."""
 
@@ -39,7 +45,7 @@ def ask(settings: Settings, events: Sequence[Event], asking: Sequence[tuple[str,
     backfill(settings, archived_only=True)
     log = read_log(settings, [f"i{n}" for n in range(15)])
     asks = [Asking(log.user_ids.index(user_id), at, ("i0",)) for user_id, at in asking]
-    return list(questions(settings, log, asks, {"i0": ("a",)}, open_store(settings)))
+    return list(questions(settings, log, asks, {"i0": ("a",)}))
 
 
 ASKED = [(f"u{n % 20}", NOW - 1 - (40 - n) * 7_000 * SECOND) for n in range(40)]
@@ -69,7 +75,7 @@ def test_a_question_does_not_know_its_own_answer(settings: Settings) -> None:
     ask(settings, EVENTS, ASKED[:1])
     log = read_log(settings, [])
     picks = [n for n in range(len(log)) if log.liked[n]][-60:]
-    found = list(questions(settings, log, asked_before(log, picks), {}, open_store(settings)))
+    found = list(questions(settings, log, asked_before(log, picks), {}))
     for question, n in zip(found, picks, strict=True):
         assert question.positives == (log.item_ids[log.items[n]],)
         assert question.positives[0] not in question.seen
@@ -100,6 +106,67 @@ def test_feast_agrees_on_every_column_and_a_difference_stops_the_training(settin
     wrong = replace(found[3], user_values={**found[3].user_values, "views_7d": 999})
     with pytest.raises(Skew, match="views_7d"):
         audit(open_store(settings), [(wrong, "i1")])
+
+
+def test_a_training_set_is_what_feast_joins_in_the_order_of_the_labels(settings: Settings, tmp_path: Path) -> None:
+    ask(settings, EVENTS, ASKED[:1])
+    some = [EVENTS[n] for n in range(0, len(EVENTS), 3)]
+    labels = pa.table(
+        {
+            "n": range(len(some)),
+            "user_id": [e.user_id if n % 10 else "nobody" for n, e in enumerate(some)],
+            "item_id": [f"i{n % 15}" for n in range(len(some))],
+            "event_timestamp": pa.array([e.event_time for e in some], pa.timestamp("us", tz="UTC")),
+        }
+    )
+    pq.write_table(labels, tmp_path / "labels.parquet")
+    point_in_time.CHUNK, chunk = 100, point_in_time.CHUNK
+    try:
+        assert training_set(settings, tmp_path / "labels.parquet", tmp_path / "set") == len(some)
+    finally:
+        point_in_time.CHUNK = chunk
+    assert len(list((tmp_path / "set").iterdir())) == 3
+    mine = pq.read_table(tmp_path / "set").to_pylist()
+    assert [row["n"] for row in mine] == list(range(len(some)))
+    frame = labels.to_pandas()
+    frame["at"] = frame["event_timestamp"].astype("datetime64[us, UTC]").astype("int64")
+    store = open_store(settings)
+    theirs = store.get_historical_features(
+        frame, store.get_feature_service("ranker"), filter_by_created_timestamp=True
+    ).to_df()
+    columns = [name for name in mine[0] if "__" in name]
+    assert len(columns) > 30
+    for row in theirs.to_dict("records"):
+        for name in columns:
+            expected = list(row[name]) if isinstance(mine[row["n"]][name], list) else row[name]
+            assert mine[row["n"]][name] == expected, name
+    assert sum(row["user__views_7d"] for row in mine) > 0
+
+
+@pytest.mark.parametrize(
+    ("columns", "why"),
+    [
+        ({"user_id": ["a"], "item_id": ["b"]}, "no column 'event_timestamp'"),
+        ({"user_id": ["a"], "item_id": ["b"], "event_timestamp": [1]}, "must be a timestamp"),
+        ({"user_id": [None], "item_id": ["b"], "event_timestamp": [NOON]}, "user_id is empty in 1 of rows 1 to 1"),
+        ({"user_id": [], "item_id": [], "event_timestamp": pa.array([], pa.timestamp("us"))}, "holds no label"),
+    ],
+)
+def test_labels_that_cannot_be_joined_say_why(columns: dict[str, object], why: str, tmp_path: Path) -> None:
+    pq.write_table(pa.table(columns), tmp_path / "labels.parquet")
+    with pytest.raises(BadLabels, match=why):
+        training_set(Settings(home=tmp_path), tmp_path / "labels.parquet", tmp_path / "set")
+    assert not (tmp_path / "set").exists()
+    assert not list(tmp_path.glob(".set*"))
+
+
+def test_a_training_set_replaces_nothing(tmp_path: Path) -> None:
+    pq.write_table(
+        pa.table({"user_id": ["a"], "item_id": ["b"], "event_timestamp": [NOON]}), tmp_path / "labels.parquet"
+    )
+    (tmp_path / "set").mkdir()
+    with pytest.raises(BadLabels, match="exists already"):
+        training_set(Settings(home=tmp_path), tmp_path / "labels.parquet", tmp_path / "set")
 
 
 def test_the_log_holds_first_opinions_in_order(settings: Settings) -> None:

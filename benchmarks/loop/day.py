@@ -1,0 +1,349 @@
+"""A simulated day of the whole cascade beside its rivals: `python -m benchmarks.loop.day --events 500000`.
+
+A world with hidden tastes is planted up to an instant and trained on by the usual commands (a broker of its own,
+`freshet backfill`, `freshet train`). Then a day is lived in its own time, in this process: users come by their
+activity, ask for ten items, act as taste and the session's intent say, and every event is folded by the same profiles
+before the next question. Each arm lives the same day, with the same users, dice and history, by its own feedback. Items
+that are born in that day are unknown to the training.
+
+Arms: the bundle that was trained, with and without exploring; ALS (`implicit`, factors fitted up to the instant, the
+user recomputed from the live history) with what is trending for those without a history; what was liked most in seven
+days; and an oracle that knows every hidden taste, but not what the session is after. `best` knows that, too. Rates are
+what is to be expected of the lists, clicks an item shown, without the luck of the clicks; intervals are bootstraps over
+users. A new item's fair exposure is what the oracle of tastes gives to items in their first 24 hours. New users are
+asked for after so many events that they made on their own.
+"""
+
+import argparse
+import asyncio
+import heapq
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from bentos import bundle
+from bentos.cascade import Ask, allowed, popular
+from bentos.inputs import ItemMatrix, ItemTable
+from bentos.registry import champion, folder
+from bentos.stages.recall import trending
+from feature_repo.apply import apply
+from feature_repo.features import item as item_profile
+from feature_repo.features import user as user_profile
+from freshet.prove.rig import Plan, Rig
+from freshet.settings import get_settings
+from streams.aggregates import DAY, HOUR, SECOND
+from streams.catalogue import Item
+from streams.events import Event, Micros
+from streams.profiles import t_item
+from streams.replay.player import play
+from streams.simulate.history import History
+from streams.simulate.sessions import FOCUSED, IMPRESSION, KINDS, Visits, act, draw_visits
+from streams.simulate.shopper import EventBody, Shopper
+from streams.simulate.world import Floats, World, WorldSpec, examined, probability
+from training.baselines import baselines
+from training.datasets import Question, read_log
+
+DAYS, K, TURNS, TURN_S = 30, 10, 4, 60
+NEW_USERS, FIRST = 300, (1, 3, 5, 10)
+KEY = "benchmark" * 4
+Lister = Callable[["Shop", int, str, Micros], list[str]]
+"""An arm: the list for a user (number and id) at an instant."""
+
+
+class Until(History):
+    """The history up to an instant, and the items that were there by then."""
+
+    until: Micros = 0
+
+    def items(self) -> Iterator[Item]:
+        return (item for item in self.world.catalogue if (item.created_at or 0) < self.until)
+
+
+@dataclass
+class Shop:
+    """What one arm's line knows: rows of users and items, and the matrix of the last closed tile.
+
+    `first`: items in the order of the training, which ALS counts on.
+    """
+
+    world: World
+    first: Sequence[str]
+    users: dict[str, bytes]
+    items: dict[str, bytes]
+    table: ItemTable = field(default_factory=ItemTable)
+    matrix: ItemMatrix | None = None
+    version: int = 0
+
+    def __post_init__(self) -> None:
+        self._unborn = sorted(self.world.catalogue, key=lambda item: -(item.created_at or 0))
+        for item_id in self.first:
+            self.table.describe(item_id, ())
+        for item_id, row in self.items.items():
+            self.table.put(item_id, row)
+
+    def tell(self, event: Event) -> None:
+        """Fold one event into its user and its item."""
+        self.version += 1
+        self.users[event.user_id] = user_profile.advance(self.users.get(event.user_id), [event], self.version)
+        row = self.items[event.item_id] = item_profile.advance(self.items.get(event.item_id), [event], self.version)
+        self.table.put(event.item_id, row)
+
+    def at(self, now: Micros) -> ItemMatrix:
+        """All items that are born, at the last closed tile."""
+        while self._unborn and (self._unborn[-1].created_at or 0) <= now:
+            item = self._unborn.pop()
+            self.table.describe(item.item_id, item.categories)
+        if self.matrix is None or self.matrix.tile != t_item(now):
+            self.matrix = self.table.at(t_item(now))
+        return self.matrix
+
+    def ask(self, user_id: str, now: Micros) -> Ask:
+        return Ask(user_id, user_profile.values(self.users.get(user_id), now), self.at(now), K)
+
+
+def oracle(world: World, user: int, now: Micros) -> Floats:
+    """The probability of a click on each item, by tastes alone: the mean over what a session may be after."""
+    mixture = world.mixture(np.array([user]), np.array([now]))[0]
+    focus = np.arange(-1, len(mixture))
+    weight = np.concatenate([[1 - FOCUSED], FOCUSED * mixture])
+    at = np.full(len(focus), now)
+    affinity = np.repeat(world.affinity(np.array([user]), np.array([now])), len(focus), 0)
+    chance = probability(world.logits(affinity, np.repeat(world.popularity(at[:1]), len(focus), 0), focus))
+    found: Floats = weight @ chance
+    return found
+
+
+def event_of(body: EventBody, event_id: str, at: Micros, categories: tuple[str, ...]) -> Event:
+    return Event(
+        event_id, body["user_id"], body["item_id"], body["type"], at, at, body.get("value"), categories, {},
+        body["session_id"], body["request_id"],
+    )  # fmt: skip
+
+
+@dataclass
+class Day:
+    """What one arm achieved."""
+
+    expected: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """By user: expected clicks an item shown, of each list."""
+    best: list[float] = field(default_factory=list)
+    new: int = 0
+    shown: int = 0
+
+
+def live(shop: Shop, lister: Lister, visits: Visits, seed: int) -> Day:
+    """One day: every visit's turns in the order of time."""
+    world, day = shop.world, Day()
+    turns = [(int(at), n, 0) for n, at in enumerate(visits.at.tolist())]
+    heapq.heapify(turns)
+    shoppers: dict[int, Shopper] = {}
+    pending: list[tuple[Micros, int, Event]] = []
+    categories = {item.item_id: item.categories for item in world.catalogue}
+    while turns:
+        now, n, turn = heapq.heappop(turns)
+        while pending and pending[0][0] <= now:
+            shop.tell(heapq.heappop(pending)[2])
+        user = int(visits.user[n])
+        shopper = shoppers.pop(n, None) or Shopper(world, user, int(visits.at[n]), f"day-{n}", (seed, n))
+        found = lister(shop, user, world.user_ids[user], now)
+        response = shopper.respond(found, f"day-{n}-{turn}")
+        day.expected[user].append(response.expected / max(1, len(found)))
+        day.best.append(response.best / max(1, len(found)))
+        day.shown += len(found)
+        day.new += sum(now - int(world.born[world.item_number[i]]) < DAY for i in found)
+        for m, body in enumerate(response.events):
+            at = now + (2 + 2 * m) * SECOND // 2
+            event = event_of(body, f"day-{n}-{turn}-{m}", at, categories[body["item_id"]])
+            heapq.heappush(pending, (at, shop.version + len(pending) + m, event))
+        if turn + 1 < TURNS:
+            shoppers[n] = shopper
+            heapq.heappush(turns, (now + TURN_S * SECOND, n, turn + 1))
+    return day
+
+
+def fold(history: History, until: Micros) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """The rows of all users and items after the events before an instant."""
+    users, items = defaultdict[str, list[Event]](list), defaultdict[str, list[Event]](list)
+    for event in events_of(history, until):
+        users[event.user_id].append(event)
+        items[event.item_id].append(event)
+    return (
+        {key: user_profile.advance(None, some, 0) for key, some in users.items()},
+        {key: item_profile.advance(None, some, 0) for key, some in items.items()},
+    )
+
+
+def events_of(history: History, until: Micros) -> Iterator[Event]:
+    world, columns = history.world, history.columns
+    catalogue = world.catalogue
+    for n in np.flatnonzero(columns.at < until).tolist():
+        item, at, value = catalogue[int(columns.item[n])], int(columns.at[n]), float(columns.value[n])
+        yield Event(
+            f"h{n}", world.user_ids[int(columns.user[n])], item.item_id, KINDS[int(columns.kind[n])], at, at,
+            None if np.isnan(value) else value, item.categories, {}, f"h{columns.session[n]}",
+        )  # fmt: skip
+
+
+def newcomers(world: World, shop: Shop, arms: dict[str, Lister], start: Micros) -> dict[int, dict[str, list[float]]]:
+    """Expected clicks an item shown, by tastes alone, of users with their first few events: count -> arm -> each."""
+    rng = np.random.default_rng(5)
+    found: dict[int, dict[str, list[float]]] = {m: defaultdict(list) for m in FIRST}
+    seen = examined(K)
+    for n in range(NEW_USERS):
+        user = int(rng.integers(world.spec.users))
+        visits = Visits(*(np.array([x]) for x in (user, start, -1)))
+        made = act(
+            world, replace(visits, user=np.repeat(user, 8), at=np.repeat(start, 8), focus=np.repeat(-1, 8)), 0, rng
+        )
+        made = made.rows(made.kind != IMPRESSION)
+        made = made.rows(np.argsort(made.at, kind="stable"))
+        some, row = f"new-{n}", None
+        chance = oracle(world, user, start)
+        for m in range(min(max(FIRST), len(made))):
+            item = world.catalogue[int(made.item[m])]
+            kind, at, value = KINDS[int(made.kind[m])], start - (max(FIRST) - m) * SECOND, float(made.value[m])
+            event = Event(
+                f"{some}-{m}", some, item.item_id, kind, at, at, None if np.isnan(value) else value, item.categories
+            )
+            row = user_profile.advance(row, [event], m)
+            if m + 1 in FIRST:
+                shop.users[some] = row
+                for name, lister in arms.items():
+                    numbers = [world.item_number[i] for i in lister(shop, user, some, start)]
+                    found[m + 1][name].append(float(chance[numbers] @ seen[: len(numbers)]) / K)
+    return found
+
+
+def listers(cascade: Any, als: Callable[[Question], Floats]) -> dict[str, Lister]:
+    """The arms by name."""
+
+    def freshet(shop: Shop, user: int, user_id: str, now: Micros) -> list[str]:
+        return [pick.item_id for pick in cascade.recommend(shop.ask(user_id, now)).picks]
+
+    def als_and_trending(shop: Shop, user: int, user_id: str, now: Micros) -> list[str]:
+        ask = shop.ask(user_id, now)
+        score = als(Question(user_id, now, ask.user_values, ask.items, frozenset(), ()))
+        score = score if score.any() else trending(ask.items)
+        order = np.argsort(-np.where(allowed(ask), score, -np.inf), kind="stable")[:K]
+        return [ask.items.ids[row] for row in order.tolist()]
+
+    def liked_lately(shop: Shop, user: int, user_id: str, now: Micros) -> list[str]:
+        return [pick.item_id for pick in popular(shop.ask(user_id, now))]
+
+    def by_taste(shop: Shop, user: int, user_id: str, now: Micros) -> list[str]:
+        best = np.argsort(-oracle(shop.world, user, now), kind="stable")[:K]
+        return [shop.world.item_ids[n] for n in best.tolist()]
+
+    return {
+        "Freshet": freshet,
+        "ALS + trending": als_and_trending,
+        "popularity, 7 days": liked_lately,
+        "oracle of tastes": by_taste,
+    }
+
+
+def trained(
+    folder_: Path, world: World, events: int, start: Micros
+) -> tuple[Any, Callable[[Question], Floats], History]:
+    """Plant the world up to the instant and train on it, by the usual commands."""
+    history = Until(world, events)
+    object.__setattr__(history, "until", start)
+    with Rig(folder_ / "rig", get_settings().cache_dir, Plan(workers=0, online_sinks=0)) as rig:
+        settings = rig.settings
+        apply(settings)
+        asyncio.run(play(settings, history, end=start))
+        env = os.environ | settings.as_env() | {"FRESHET_BUNDLE_KEY": KEY}
+        for command in (["backfill"], ["train", "--protocol", "static", "--json"]):
+            subprocess.run([sys.executable, "-m", "freshet", *command], env=env, check=True, stdout=subprocess.DEVNULL)
+        version = champion(settings)
+        assert version is not None
+        cascade = bundle.load(folder(settings, version), KEY.encode(), version).cascade
+        log = read_log(settings, list(cascade.recall.index))
+        als, _ = baselines(log.matrix(len(log)))["ALS"]()
+        return cascade, als, history
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=500_000)
+    parser.add_argument("--items", type=int, default=3_000)
+    parser.add_argument("--visits", type=int, default=2_500, help="sessions of four lists (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=11)
+    parser.add_argument("--json", type=Path, help="write the figures there, too")
+    given = parser.parse_args()
+    end = 1_780_000_000_000_000 // DAY * DAY
+    start = end - DAY
+    world = World(WorldSpec(given.seed, given.events // 100, given.items, end - (DAYS + 1) * DAY, end))
+    with tempfile.TemporaryDirectory(prefix="freshet-day-") as temporary:
+        cascade, als, history = trained(Path(temporary), world, given.events, start)
+    users, items = fold(history, start)
+    first = list(cascade.recall.index)
+    visits = draw_visits(world, given.visits, start, end - 10 * 60 * SECOND, np.random.default_rng((given.seed, 9)))
+    arms = listers(cascade, als)
+    days = {}
+    for name, lister in arms.items():
+        days[name] = live(Shop(world, first, dict(users), dict(items)), lister, visits, given.seed)
+        print(name, flush=True, file=sys.stderr)
+    report(days, newcomers(world, Shop(world, first, dict(users), dict(items)), arms, end - HOUR), given)
+
+
+def report(days: dict[str, Day], newly: dict[int, dict[str, list[float]]], given: argparse.Namespace) -> None:
+    rate = {name: np.array([np.mean(x) for x in day.expected.values()]) for name, day in days.items()}
+    lists = {name: np.array([len(x) for x in day.expected.values()]) for name, day in days.items()}
+    ctr = {name: float(np.average(rate[name], weights=lists[name])) for name in days}
+    best = float(np.mean(days["Freshet"].best))
+    fair = days["oracle of tastes"].new / days["oracle of tastes"].shown
+    table = Table(
+        "arm", "expected clicks an item", "of the oracle of tastes", "of the best", "new items' exposure", "of fair"
+    )
+    for name, day in days.items():
+        share = day.new / day.shown
+        table.add_row(
+            name, f"{ctr[name]:.4f}", f"{ctr[name] / ctr['oracle of tastes']:.0%}", f"{ctr[name] / best:.0%}",
+            f"{share:.2%}", f"{share / fair:.0%}",
+        )  # fmt: skip
+    Console().print(table)
+    lift = _ratio(rate["Freshet"], rate["ALS + trending"], lists["Freshet"])
+    print(
+        f"Freshet over ALS + trending: {lift[0]:+.1%} [{lift[1]:+.1%}, {lift[2]:+.1%}]; "
+        f"{sum(lists['Freshet'])} lists an arm"
+    )
+    for m, by in newly.items():
+        mine, other = np.array(by["Freshet"]), np.array(by["popularity, 7 days"])
+
+        low, high = _spread(mine - other)
+        print(
+            f"new users after {m} events: Freshet {mine.mean():.4f}, popularity {other.mean():.4f}, ALS + trending "
+            f"{np.mean(by['ALS + trending']):.4f}; Freshet - popularity {(mine - other).mean():+.4f} "
+            f"[{low:+.4f}, {high:+.4f}]"
+        )
+    if given.json:
+        given.json.write_text(json.dumps({"ctr": ctr, "best": best, "lift": lift}))
+
+
+def _ratio(mine: Floats, other: Floats, weight: Floats) -> tuple[float, float, float]:
+    rng = np.random.default_rng(0)
+    picks = rng.integers(0, len(mine), (2_000, len(mine)))
+    ratios = (mine * weight)[picks].sum(1) / (other * weight)[picks].sum(1) - 1
+    low, high = np.quantile(ratios, [0.025, 0.975])
+    return float((mine * weight).sum() / (other * weight).sum() - 1), float(low), float(high)
+
+
+def _spread(values: Floats) -> Sequence[float]:
+    rng = np.random.default_rng(0)
+    return np.quantile(values[rng.integers(0, len(values), (2_000, len(values)))].mean(1), [0.025, 0.975]).tolist()
+
+
+if __name__ == "__main__":
+    main()
