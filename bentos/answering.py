@@ -15,7 +15,7 @@ import numpy as np
 from bentos import deadline
 from bentos.bundle import Bundle
 from bentos.cache import Basis, Cache, Kept, key_of
-from bentos.cascade import Ask, Pick, allowed, pinned, popular
+from bentos.cascade import Answer, Ask, Pick, allowed, pinned, popular
 from bentos.champion import Champion
 from bentos.house import House
 from bentos.inputs import ItemMatrix
@@ -25,6 +25,7 @@ from bentos.meters import Meters
 from bentos.responses import ResponseLog
 from bentos.shown import shown
 from bentos.stages.explain import Because
+from bentos.stages.explore import Draw
 from bentos.users import Unavailable, Users
 from feature_repo.features import user as user_profile
 from freshet.settings import Settings
@@ -70,6 +71,7 @@ class Answering:
         self.house = House(settings)
         self.log = ResponseLog(settings)
         self.meters = Meters()
+        self._dice = np.random.default_rng()
         self.asked: dict[str, None] = {}
         """Known users of the newest questions, the newest last."""
 
@@ -165,6 +167,8 @@ class Answering:
             frozenset(exclude),
             frozenset(categories),
             rules=self.house.rules,
+            explore=self.settings.explore_share,
+            dice=self._dice,
         )
 
     def _answer(
@@ -172,8 +176,8 @@ class Answering:
     ) -> tuple[Recommendations, dict[str, Any]]:
         """What the client gets, and what is logged of it beside the request."""
         items, bundle = ask.items, self.champion.bundle
-        picks, stages, lacking = self._pick(ask, bundle, arm)
-        picks = pinned(picks, ask)
+        answer, lacking = self._pick(ask, bundle, arm)
+        picks = pinned(answer.picks, ask)
         result = Recommendations(
             request_id=new_id(at),
             user_id=ask.user_id,
@@ -183,7 +187,7 @@ class Answering:
             arm=arm,
             user_version=version,
             at=at,
-            stages_ms={**stages, "total": _ms(start)},
+            stages_ms={**answer.stages_ms, "total": _ms(start)},
         )
         logged = {
             **result.model_dump(exclude={"items"}),
@@ -196,31 +200,33 @@ class Answering:
                     "position": n,
                     "score": p.score,
                     "probability": p.probability,
+                    "propensity": p.propensity,
                     "sources": p.sources,
                 }
                 for n, p in enumerate(picks)
             ],
+            "explored": [_explored(draw, items) for draw in answer.explored],
             "user_values": ask.user_values,
             "item_values": {p.item_id: items.values_of(p.row) for p in picks},
         }
         return result, logged
 
-    def _pick(self, ask: Ask, bundle: Bundle | None, arm: str) -> tuple[list[Pick], dict[str, float], list[str]]:
-        """The answer's items, the time of each stage, and what they had to do without."""
+    def _pick(self, ask: Ask, bundle: Bundle | None, arm: str) -> tuple[Answer, list[str]]:
+        """The answer, and what it had to do without."""
         if len(ask.items) == 0:
-            return [], {}, [NO_ITEMS]
+            return Answer([], 0), [NO_ITEMS]
         if bundle is not None and arm != "popular":
             try:
                 answer = bundle.cascade.recommend(ask, deadline.passed)
             except Exception:  # a model is data that somebody trained: none of its errors may reach a client as a 500
                 log.exception("bundle %s failed on user %r", bundle.version, ask.user_id)
-                return popular(ask), {}, [MODEL_FAILED]
+                return Answer(popular(ask), 0), [MODEL_FAILED]
             lacking = [] if answer.skipped is None else [RANK_SKIPPED if answer.skipped == "rank" else RERANK_SKIPPED]
-            return answer.picks, answer.stages_ms, lacking
+            return answer, lacking
         lacking = [MODEL_MISSING] if bundle is None else []
         if not self.items.seen:
-            return self._newest(ask), {}, [*lacking, NO_ITEM_FEATURES]
-        return popular(ask), {}, lacking
+            return Answer(self._newest(ask), 0), [*lacking, NO_ITEM_FEATURES]
+        return Answer(popular(ask), 0), lacking
 
     def _newest(self, ask: Ask) -> list[Pick]:
         """What was added last, where nobody has done anything yet."""
@@ -278,6 +284,20 @@ class Answering:
             for row in order.tolist()
             if np.isfinite(score[row])
         ]
+
+
+def _explored(draw: Draw, items: ItemMatrix) -> dict[str, Any]:
+    """A draw as it is logged: all that judging another choice in its place needs (`training.off_policy`)."""
+    return {
+        "position": draw.position,
+        "chosen": draw.chosen,
+        "item_ids": [items.ids[row] for row in draw.rows.tolist()],
+        "propensity": draw.propensity.tolist(),
+        "weight": draw.weight.tolist(),
+        "clicks": draw.clicks.tolist(),
+        "impressions": draw.impressions.tolist(),
+        "rate": draw.rate,
+    }
 
 
 def _ms(start: float) -> float:

@@ -5,7 +5,7 @@ and `training.evaluation`.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from bentos.inputs import Floats, History, Indices, ItemMatrix, candidate_rows
 from bentos.stages.explain import Because, because
+from bentos.stages.explore import Draw, explore
 from bentos.stages.rank import PLAIN, Calibration, Din, probabilities, rank
 from bentos.stages.recall import Recall, candidates
 from bentos.stages.rerank import Reranker, diversify
@@ -28,7 +29,8 @@ class Ask:
     """One question. `user_values` are all columns of the user profile at `at`; defaults for a user never seen.
 
     `exclude` are items that must not come; bought items never do. `repeat` allows items of the liked history.
-    `categories` restricts to items with at least one of them. `rules` are the house's.
+    `categories` restricts to items with at least one of them. `rules` are the house's. `explore` is the share of the
+    answer's places that are explored; it needs `dice`.
     """
 
     user_id: str
@@ -39,13 +41,16 @@ class Ask:
     categories: frozenset[str] = frozenset()
     repeat: bool = False
     rules: Rules = NONE
+    explore: float = 0.0
+    dice: np.random.Generator | None = None
 
 
 @dataclass(frozen=True)
 class Pick:
     """One item of an answer. `row` is its row in the item matrix; `sources` name it in recall.
 
-    `probability`: that it is what the user likes next, by ranking; None where ranking did not see it.
+    `probability`: that it is what the user likes next, by ranking; None where ranking did not see it. `propensity`:
+    that it came to be in this place, where the place was explored.
     """
 
     item_id: str
@@ -54,19 +59,22 @@ class Pick:
     sources: tuple[str, ...]
     because: Because
     probability: float | None = None
+    propensity: float | None = None
 
 
 @dataclass(frozen=True)
 class Answer:
     """The best `k` items, best first. `stages_ms`: recall, rank, rerank, total, in milliseconds.
 
-    `skipped`: the stages that were left out as the time was up: "rank" (and re-rank with it) or "rerank".
+    `skipped`: the stages that were left out as the time was up: "rank" (and re-rank with it) or "rerank". `explored`:
+    how the places that explore were filled.
     """
 
     picks: list[Pick]
     candidates: int
     stages_ms: dict[str, float] = field(default_factory=dict)
     skipped: str | None = None
+    explored: list[Draw] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +106,26 @@ def allowed(ask: Ask) -> npt.NDArray[np.bool_]:
     barred = {*ask.exclude, *values["bought"], *(() if ask.repeat else values["history"])}
     out[[row for i in barred if (row := items.index.get(i)) is not None]] = False
     return out
+
+
+def explored(ask: Ask, rows: Indices, likely: Floats, taken: Indices) -> list[Draw]:
+    """How the places that explore are filled: the last ones of the first half of the answer, and none at its top.
+
+    A house cap on categories bars what has one of the categories that are full already.
+    """
+    if ask.dice is None or len(taken) < 2:
+        return []
+    count = int(ask.explore * len(taken) + ask.dice.random())  # a share of half a place is every other answer's
+    first = max(1, len(taken) // 2 - count)
+    places = list(range(first, first + count))
+    if not places:
+        return []
+    kept = np.delete(taken, places)
+    if ask.rules.most_per_category is not None:
+        full = ask.items.categories[kept].sum(0) + count > ask.rules.most_per_category
+        open_ = ~(ask.items.categories[rows][:, full] > 0).any(1)
+        rows, likely = rows[open_], likely[open_]
+    return explore(ask.items, rows, likely, taken, places, ask.dice)
 
 
 def popular(ask: Ask) -> list[Pick]:
@@ -196,18 +224,20 @@ class Cascade:
         skipped = "rerank" if late() else None
         order, scores = (np.argsort(-logits, kind="stable")[: ask.k], logits) if skipped else self.order(ask, f, logits)
         likely = probabilities(logits, self.calibration)
-        picks = [
-            Pick(
-                ask.items.ids[row := int(f.rows[i])],
-                row,
-                float(scores[i]),
-                f.sources[i],
-                because(attention[i], f.liked, ask.items, row, f.sources[i], ask.user_values),
-                float(likely[i]),
+
+        def pick(i: int) -> Pick:
+            reason = because(attention[i], f.liked, ask.items, row := int(f.rows[i]), f.sources[i], ask.user_values)
+            return Pick(ask.items.ids[row], row, float(scores[i]), f.sources[i], reason, float(likely[i]))
+
+        picks = [pick(i) for i in order.tolist()]
+        draws = explored(ask, f.rows, likely, f.rows[order])
+        for draw in draws:
+            row = int(draw.rows[draw.chosen])
+            new = pick(int(np.flatnonzero(f.rows == row)[0]))
+            picks[draw.position] = replace(
+                new, sources=(*new.sources, "explore"), propensity=float(draw.propensity[draw.chosen])
             )
-            for i in order.tolist()
-        ]
-        return Answer(picks, len(f.rows), _stages(start, recalled, ranked), skipped)
+        return Answer(picks, len(f.rows), _stages(start, recalled, ranked), skipped, draws)
 
 
 def _recalled(ask: Ask, f: Features) -> list[Pick]:

@@ -29,6 +29,7 @@ class Recommended(BaseModel):
     """One item of an answer. `score` orders one answer; `probability` can be compared between answers.
 
     It is that of being what the user likes next; None where ranking was left out, and for pins and fallbacks.
+    `propensity`: that an item which is there to be explored came to be there; None for all others.
     """
 
     item_id: str
@@ -36,6 +37,7 @@ class Recommended(BaseModel):
     categories: list[str]
     score: float
     probability: float | None = None
+    propensity: float | None = None
     sources: list[str]
     because: Because | None = None
 

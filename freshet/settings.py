@@ -200,6 +200,13 @@ class Settings(BaseSettings):
         description="So long an answer is kept in Redis, some 15 kB each, for whoever asks the same again while "
         "nothing new is known of the user. 0 keeps none.",
     )
+    explore_share: float = Field(
+        0.03,
+        ge=0,
+        le=0.5,
+        description="Part of an answer's places that go to items of which little is known; see "
+        "docs/explanation/cascade.md. 0 explores nothing.",
+    )
     rules_file: Annotated[Path | None, BeforeValidator(_none_if_blank)] = Field(
         None, description="TOML file of house rules (hide, boost, pin, cap) for serving; see docs/how-to/rules.md."
     )

@@ -41,6 +41,18 @@ class Bootstrap:
         low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         return Interval(float(np.mean(values)), float(low), float(high))
 
+    def ratio(self, above: npt.NDArray[np.float64], below: npt.NDArray[np.float64]) -> Interval:
+        """Of the sum of one value a question over the sum of another; draws without any of the latter are left out."""
+        tops, bottoms = (
+            self._draws @ np.bincount(self._cluster, weights=values, minlength=len(self._counts))
+            for values in (above, below)
+        )
+        there = bottoms > 0
+        if not there.any():
+            return Interval(0.0, 0.0, 0.0)
+        low, high = np.quantile(tops[there] / bottoms[there], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        return Interval(float(above.sum() / below.sum()), float(low), float(high))
+
     def difference(self, mine: Sequence[float], other: Sequence[float]) -> Interval:
         """Of `mine` over `other`, question by question."""
         return self.interval(np.subtract(mine, other).tolist())

@@ -227,9 +227,14 @@ def newcomers(world: World, shop: Shop, arms: dict[str, Lister], start: Micros) 
 
 def listers(cascade: Any, als: Callable[[Question], Floats]) -> dict[str, Lister]:
     """The arms by name."""
+    dice = np.random.default_rng(1)
 
     def freshet(shop: Shop, user: int, user_id: str, now: Micros) -> list[str]:
         return [pick.item_id for pick in cascade.recommend(shop.ask(user_id, now)).picks]
+
+    def exploring(shop: Shop, user: int, user_id: str, now: Micros) -> list[str]:
+        ask = replace(shop.ask(user_id, now), explore=get_settings().explore_share, dice=dice)
+        return [pick.item_id for pick in cascade.recommend(ask).picks]
 
     def als_and_trending(shop: Shop, user: int, user_id: str, now: Micros) -> list[str]:
         ask = shop.ask(user_id, now)
@@ -246,6 +251,7 @@ def listers(cascade: Any, als: Callable[[Question], Floats]) -> dict[str, Lister
         return [shop.world.item_ids[n] for n in best.tolist()]
 
     return {
+        "Freshet exploring": exploring,
         "Freshet": freshet,
         "ALS + trending": als_and_trending,
         "popularity, 7 days": liked_lately,

@@ -186,6 +186,12 @@ def newness(items: ItemMatrix, interest_in: Floats) -> Scores:
     return Scores(fit / damped, rows)
 
 
+def new_rows(items: ItemMatrix) -> Indices:
+    """The rows of items of the last day, or that nobody has liked. int64, rising."""
+    rows: Indices = items.once("new", lambda: _new(items))[0]
+    return rows
+
+
 def _new(items: ItemMatrix) -> tuple[Indices, Floats, Floats]:
     """The rows of new items, their categories, and by how much they have been shown already."""
     rows = np.flatnonzero((items.column("age_s") < NEW_S) | (items.column("likes_ever") == 0))

@@ -1,6 +1,7 @@
-"""train, training-set, recommend, recommend-all: from features to a bundle, and from a bundle to an answer."""
+"""train, training-set, off-policy, recommend, recommend-all: from features to a bundle, and from that to an answer."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -85,6 +86,37 @@ def training_set(
     typer.echo(f"{rows:,} labels with their features in {out}")
 
 
+def off_policy(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the estimates as JSON.")] = False,
+) -> None:
+    """Estimate what other ways to explore would have got, from logged propensities and clicks.
+
+    Reads the archive. Intervals hold 95%, over users; where the effective number of decisions is small, believe little.
+    """
+    from freshet.settings import get_settings
+    from training.off_policy import NothingLogged, estimates, read
+
+    try:
+        decisions = read(get_settings())
+        found = estimates(decisions)
+    except NothingLogged as error:
+        raise Refusal(Exit.NO, str(error)) from None
+    if as_json:
+        typer.echo(json.dumps([asdict(one) for one in found], indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    clicks = sum(d.reward for d in decisions)
+    table = Table(
+        "choice", "IPS", "SNIPS", "DR", "effective", title=f"{len(decisions):,} explored places, {clicks:,.0f} clicks"
+    )
+    for one in found:
+        cells = (f"{x.mean:.4f} [{x.low:.4f}, {x.high:.4f}]" for x in (one.ips, one.snips, one.dr))
+        table.add_row(one.policy, *cells, f"{one.effective:,.0f}")
+    Console().print(table)
+
+
 def recommend_all(
     out: Annotated[Path, typer.Option(help="The Parquet file to write; one that is there is replaced.")],
     k: Annotated[int, typer.Option("-k", min=1, max=100, help="How many items for each user.")] = 20,
@@ -109,4 +141,4 @@ def recommend_all(
     typer.echo(f"{users:,} users in {out}")
 
 
-COMMANDS = (train, training_set, recommend, recommend_all)
+COMMANDS = (train, training_set, off_policy, recommend, recommend_all)
