@@ -6,7 +6,8 @@ store who liked 50 each, and a bundle with parameters of no meaning and of the u
 connections, without a pause (or with `--pause-s` between two questions of each). No line runs beside it.
 
 Shapes: `steady` and `soak` hold the connections, `ramp` raises them by quarters, `spike` has four times as many for a
-fifth of the time. Answers with 429 are a row of their own. Memory is the sum of the service's processes.
+fifth of the time. With `--swap-s` a new bundle becomes champion every so many seconds. Answers with 429 are a row of
+their own. Memory is the sum of the service's processes.
 """
 
 import argparse
@@ -138,13 +139,19 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, float]:
                 "LOAD_USERS": str(given.users), "LOAD_SHAPE": given.shape, "LOAD_SECONDS": str(given.seconds),
                 "LOAD_CONNECTIONS": str(given.connections), "LOAD_PAUSE_S": str(given.pause_s),
             }  # fmt: skip
-            subprocess.run(
+            asking = subprocess.Popen(
                 [
                     tool / "locust", "-f", Path(__file__).with_name("locustfile.py"), "--headless", "--only-summary",
                     "--host", settings.serve_url, "--html", given.html, "--csv", folder / "load", "--loglevel", "ERROR",
                 ],
-                env={**os.environ, **load}, stdout=subprocess.DEVNULL, check=False,
+                env={**os.environ, **load}, stdout=subprocess.DEVNULL,
             )  # fmt: skip
+            swaps, swapped = 0, time.monotonic()
+            while asking.poll() is None:
+                time.sleep(0.2)
+                if given.swap_s and time.monotonic() - swapped > given.swap_s:
+                    register(settings, given.items, folder / f"bundle-{swaps}")
+                    swaps, swapped = swaps + 1, time.monotonic()
             after = resident(watched)
         finally:
             service.terminate()
@@ -156,6 +163,7 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, float]:
         "ready_s": ready_s,
         "answers": int(mine["Request Count"]),
         "errors": int(mine["Failure Count"]),
+        "swaps": swaps,
         "refused": 0 if refused is None else int(refused["Request Count"]),
         "per_s": float(mine["Requests/s"]),
         "p50_ms": float(mine["50%"]),
@@ -175,6 +183,7 @@ def main() -> int:
     parser.add_argument("--connections", type=int, default=4)
     parser.add_argument("--pause-s", type=float, default=0.0)
     parser.add_argument("--cache-ttl-s", type=float, default=0.0)
+    parser.add_argument("--swap-s", type=float, default=0.0, help="register a new bundle so often; 0: never")
     parser.add_argument("--shape", choices=["steady", "ramp", "spike", "soak"], default="steady")
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--html", type=Path, default=Path("load.html"), help="locust's report")
