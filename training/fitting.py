@@ -17,6 +17,7 @@ from training import item_to_item, lightgcn, rankers
 from training.clock import Clock
 from training.datasets import Asking, Log, Question, asked_before
 from training.evaluation import ask
+from training.parameters import Parameters
 from training.rankers import Fitted, Listing
 
 INNER, HELD = 0.75, 0.9
@@ -46,18 +47,29 @@ class Stages:
     found: float
 
 
-def recall(log: Log, stop: int, clock: Clock) -> Recall:
+@dataclass(frozen=True, eq=False)
+class Draft:
+    """The inner recall's item vectors, and the lists of its candidates: those to fit to, and those to choose by."""
+
+    vectors: Floats
+    train: list[Listing]
+    held: list[Listing]
+
+
+def recall(log: Log, stop: int, clock: Clock, given: Parameters) -> Recall:
     """All learned sources, from the first `stop` interactions."""
     liked = log.matrix(stop)
     with clock.step("fit item-to-item"):
-        links = item_to_item.fit(liked)
+        links = item_to_item.fit(liked, given.links)
     with clock.step("fit LightGCN"):
-        graph = lightgcn.fit(liked)
+        graph = lightgcn.fit(liked, given.graph)
     return Recall({item_id: n for n, item_id in enumerate(log.item_ids)}, links, graph)
 
 
-def stages(log: Log, cut: int, categories: Categories, asker: Asker, audit: Audit, clock: Clock) -> Stages:
-    """Fit the stages after recall on the first `cut` interactions."""
+def draft(
+    log: Log, cut: int, categories: Categories, asker: Asker, audit: Audit, clock: Clock, given: Parameters
+) -> Draft:
+    """What the stages after recall are fitted to, from the first `cut` interactions."""
     inner, held = int(INNER * cut), int(HELD * cut)
     rng, dice = np.random.default_rng(SEED), np.random.default_rng((SEED, 1))
 
@@ -65,18 +77,18 @@ def stages(log: Log, cut: int, categories: Categories, asker: Asker, audit: Audi
         some = start + np.flatnonzero(log.liked[start:stop])
         return asked_before(log, sorted(rng.choice(some, min(size, len(some)), replace=False).tolist()))
 
-    draft_recall = recall(log, inner, clock)
-    length = np.linalg.norm(draft_recall.lightgcn.items, axis=1, keepdims=True)
-    vectors: Floats = (draft_recall.lightgcn.items / np.maximum(length, 1e-6)).astype(np.float32)
+    inner_recall = recall(log, inner, clock, given)
+    length = np.linalg.norm(inner_recall.lightgcn.items, axis=1, keepdims=True)
+    vectors: Floats = (inner_recall.lightgcn.items / np.maximum(length, 1e-6)).astype(np.float32)
     vectors[np.asarray(log.matrix(inner).sum(0)).ravel() == 0] = 0.0
-    draft = Cascade(draft_recall, vectors, category_vectors(log, vectors, categories), None, None)  # type: ignore[arg-type]
+    whole = Cascade(inner_recall, vectors, category_vectors(log, vectors, categories), None, None)  # type: ignore[arg-type]
     checked: list[tuple[Question, str]] = []
 
     def lists(some: list[Asking], name: str) -> list[Listing]:
         out = []
         every = max(1, len(some) // AUDITED)
         for n, question in enumerate(asker(some, name)):
-            f = draft.features(ask(question))
+            f = whole.features(ask(question))
             good = [question.items.ids[row] in question.positives for row in f.rows.tolist()]
             out.append(Listing(f, np.array(good, dtype=np.float32)))
             if n % every == 0 and len(checked) < AUDITED:
@@ -87,9 +99,20 @@ def stages(log: Log, cut: int, categories: Categories, asker: Asker, audit: Audi
     with clock.step("audit"):
         audit(checked)
     test = lists(pick(held, cut, HELD_QUESTIONS), "ask for validation")
+    return Draft(vectors, train, test)
+
+
+def stages(drafted: Draft, clock: Clock, given: Parameters) -> Stages:
+    """Fit the stages after recall."""
     with clock.step("fit DIN, RankNet, LambdaRank"):
-        fitted = rankers.fit(train, test, input_names(SOURCES))
-    return Stages(fitted, vectors, float(np.mean([x.labels.any() for x in test])))
+        fitted = rankers.fit(
+            drafted.train,
+            drafted.held,
+            input_names(SOURCES),
+            din_epochs=given.din_epochs,
+            din_rate=given.din_rate,
+        )
+    return Stages(fitted, drafted.vectors, float(np.mean([x.labels.any() for x in drafted.held])))
 
 
 def category_vectors(log: Log, vectors: Floats, categories: Categories) -> dict[str, Floats]:
@@ -102,7 +125,7 @@ def category_vectors(log: Log, vectors: Floats, categories: Categories) -> dict[
     return {name: vectors[rows].mean(0) for name, rows in members.items()}
 
 
-def assemble(log: Log, stop: int, after: Stages, categories: Categories, clock: Clock) -> Cascade:
+def assemble(log: Log, stop: int, after: Stages, categories: Categories, clock: Clock, given: Parameters) -> Cascade:
     """A cascade whose recall has seen the first `stop` interactions."""
     near = category_vectors(log, after.vectors, categories)
     filled = after.vectors.copy()
@@ -110,4 +133,6 @@ def assemble(log: Log, stop: int, after: Stages, categories: Categories, clock: 
         if not filled[n].any() and (known := [near[c] for c in categories.get(item_id, ()) if c in near]):
             filled[n] = np.mean(known, axis=0)
     fitted = after.fitted
-    return Cascade(recall(log, stop, clock), filled, near, fitted.din, fitted.reranker, calibration=fitted.calibration)
+    return Cascade(
+        recall(log, stop, clock, given), filled, near, fitted.din, fitted.reranker, calibration=fitted.calibration
+    )

@@ -32,9 +32,11 @@ LARGE = Powers(0.75, 0.75, 0.25)
 """Chosen on a split of Gowalla's training part: Recall@20 .2162, the cosine's is .1666."""
 
 
-def fit(liked: csr_matrix) -> ItemToItem:
+def fit(liked: csr_matrix, regularisation: float = REGULARISATION) -> ItemToItem:
     """Fit on a 0/1 matrix of users and items, float [users, items]."""
-    return ItemToItem(ease(liked) if liked.shape[1] <= CLOSED_FORM_ITEMS else neighbours(liked, LINKS, LARGE))
+    return ItemToItem(
+        ease(liked, regularisation) if liked.shape[1] <= CLOSED_FORM_ITEMS else neighbours(liked, LINKS, LARGE)
+    )
 
 
 def ease(liked: csr_matrix, regularisation: float = REGULARISATION) -> csr_matrix:

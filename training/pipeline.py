@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
@@ -24,7 +25,7 @@ from feature_repo.store import open_store
 from freshet.settings import Settings
 from streams.catalogue import Progress, read_catalogue
 from streams.events import Micros
-from training import edge_cases, fitting, gate, registry, report
+from training import edge_cases, fitting, gate, parameters, registry, report
 from training.baselines import baselines, megabytes
 from training.calibration import Reliability
 from training.clock import Clock
@@ -78,7 +79,7 @@ def train(
     `most_questions` bounds the questions of each protocol; beyond it an even sample is asked. Raises `NoData` when
     there is too little to learn from, `datasets.Skew` when training and Feast disagree on a value.
     """
-    key = settings.signing_key()
+    key, given = settings.signing_key(), parameters.load(settings)
     torch.set_num_threads(threads)
     clock = Clock(progress)
     with clock.step("read"):
@@ -106,12 +107,12 @@ def train(
         audited += audit(store, pairs)
 
     cut = int(split * len(log))
-    after = fitting.stages(log, cut, categories, asker, check, clock)
-    cascade = fitting.assemble(log, cut, after, categories, clock)
+    after = fitting.stages(fitting.draft(log, cut, categories, asker, check, clock, given), clock, given)
+    cascade = fitting.assemble(log, cut, after, categories, clock, given)
     rival, missing = _champion(settings, key)
     results, reference, over, reliability = _evaluate(log, cut, cascade, rival, asker, clock, protocols, most_questions)
     validation = {f"recall@{cascade.size}": after.found, **after.fitted.validation}
-    final = fitting.assemble(log, len(log), after, categories, clock)
+    final = fitting.assemble(log, len(log), after, categories, clock, given)
     with clock.step("gate"):
         broken = edge_cases.failures(final, {item_id: categories.get(item_id, ()) for item_id in log.item_ids})
         verdict = gate.judge(broken, over[0], Rival(over[1], over[2], missing))
@@ -128,7 +129,12 @@ def train(
             version = registry.track(
                 settings,
                 made,
-                {**about, "split": split, "users": len(log.user_ids)},
+                {
+                    **about,
+                    "split": split,
+                    "users": len(log.user_ids),
+                    "parameters": msgspec.json.encode(given).decode(),
+                },
                 {**metrics, **{f"validation {name}": value for name, value in validation.items()}, **reliability},
                 report.markdown(results),
                 verdict.reasons,

@@ -21,6 +21,8 @@ from bentos.stages.rerank import Blend, Keep, LambdaRank, RankNet, Reranker
 from training import calibration
 
 SEED = 7
+LEAST_TRAIN, LEAST_HELD = 50, 20
+"""Lists with a positive that fitting needs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,9 +68,7 @@ def _list_loss(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return -(target * torch.log_softmax(scores, 1)).sum(1).mean()
 
 
-def fit_din(
-    train: Sequence[Listing], *, epochs: int = 3, size: int = 40, batch: int = 64, learning_rate: float = 2e-3
-) -> Din:
+def fit_din(train: Sequence[Listing], *, epochs: int, learning_rate: float, size: int = 40, batch: int = 64) -> Din:
     """Fit DIN on lists that have a positive each."""
     rng, dim = np.random.default_rng(SEED), train[0].features.vectors.shape[1]
     torch.manual_seed(SEED)
@@ -200,16 +200,30 @@ class Fitted:
     validation: dict[str, float]
 
 
-def fit(train: Sequence[Listing], held: Sequence[Listing], names: Sequence[str], *, size: int = 60) -> Fitted:
+def validate(din: Din, held: Sequence[Listing]) -> float:
+    """Mean NDCG@10 of DIN's own order over these lists."""
+    return float(np.mean([ndcg(x.labels, _all(din, x)[:, -1]) for x in held]))
+
+
+def fit(
+    train: Sequence[Listing],
+    held: Sequence[Listing],
+    names: Sequence[str],
+    *,
+    size: int = 60,
+    din_epochs: int,
+    din_rate: float,
+) -> Fitted:
     """Fit all stages after recall. Raises `ValueError` when there are too few lists with a positive to learn from."""
     asked = held
     train, held = [x for x in train if x.labels.any()], [x for x in held if x.labels.any()]
-    if len(train) < 50 or len(held) < 20:
+    if len(train) < LEAST_TRAIN or len(held) < LEAST_HELD:
         raise ValueError(
             f"{len(train)} training and {len(held)} validation lists have a liked item among their candidates; "
-            "at least 50 and 20 are needed: feed in more events (`freshet replay`, `freshet simulate`) and train again"
+            f"at least {LEAST_TRAIN} and {LEAST_HELD} are needed: feed in more events (`freshet replay`, "
+            "`freshet simulate`) and train again"
         )
-    din = fit_din(train)
+    din = fit_din(train, epochs=din_epochs, learning_rate=din_rate)
     rng = np.random.default_rng(SEED)
     picks = [x.sample(size, rng) for x in train]
     rows = [with_din(din, x, p) for x, p in zip(train, picks, strict=True)]

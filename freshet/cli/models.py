@@ -1,4 +1,4 @@
-"""train, training-set, off-policy, recommend, recommend-all: from features to a bundle, and from that to an answer."""
+"""train, tune, training-set, off-policy, recommend, recommend-all: from features to bundles, and to answers."""
 
 import json
 from dataclasses import asdict
@@ -55,6 +55,26 @@ def train(
         console.print(table)
     console.print(report.summary(result), style="red" if result.gate.reasons else None)
     raise typer.Exit(Exit.NO if result.gate.reasons else Exit.OK)
+
+
+def tune(
+    trials: Annotated[int, typer.Option(help="Trainings of single stages to try.", min=10, max=10_000)] = 60,
+) -> None:
+    """Search for better parameters of the models on your data, on validation only, for the next `freshet train`.
+
+    Keeps what it finds in `parameters.json` under FRESHET_HOME; remove that file to go back to what ships.
+    """
+    from freshet.settings import get_settings
+    from training import parameters
+    from training.tuning import tune as run
+
+    settings = get_settings()
+    require(settings, "kafka")
+    with bars() as progress:
+        tuned = run(settings, trials, progress)
+    for what, (shipped, found) in tuned.scores.items():
+        typer.echo(f"{what}: {found:.4f} on validation, as shipped {shipped:.4f}")
+    typer.echo(f"in {tuned.seconds:.0f} s; the next `freshet train` takes {parameters.path(settings)}")
 
 
 def training_set(
@@ -141,4 +161,4 @@ def recommend_all(
     typer.echo(f"{users:,} users in {out}")
 
 
-COMMANDS = (train, training_set, off_policy, recommend, recommend_all)
+COMMANDS = (train, tune, training_set, off_policy, recommend, recommend_all)

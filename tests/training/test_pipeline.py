@@ -15,10 +15,12 @@ from streams.catalogue import Item, send_items
 from streams.events import Event
 from streams.publisher import Publisher
 from tests.streams.folded import SECOND, START, archive, partitioned
+from training import parameters
 from training.datasets import NoData
 from training.evaluation import WHOLE
 from training.pipeline import PROTOCOLS, train
 from training.registry import track
+from training.tuning import tune
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -84,6 +86,11 @@ def test_a_training_ends_in_a_bundle_that_serves(settings: Settings) -> None:
     ask = Ask("new", user_profile.values(state, START + 60 * SECOND), table.at(START // 300_000_000 * 300_000_000), 5)
     picks = loaded.cascade.recommend(ask).picks
     assert sum(int(p.item_id[1:]) < OF_GROUP for p in picks) >= 3
+
+    tuned = tune(settings, 10)
+    assert set(tuned.scores) == {"links", "graph", "DIN"}
+    assert all(found >= shipped > 0 for shipped, found in tuned.scores.values())
+    assert parameters.load(settings) == tuned.parameters
 
 
 def test_too_little_to_learn_from_says_what_to_do(settings: Settings) -> None:
