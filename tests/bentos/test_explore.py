@@ -1,20 +1,28 @@
 """Exploration: only what is new, with a probability that is really the one it says, learning from clicks."""
 
 import dataclasses
+import json
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bentos.answering import Answering
+from bentos.bundle import Bundle
 from bentos.cascade import Answer, Ask, explored
 from bentos.inputs import ITEM_COLUMNS, ItemMatrix
+from bentos.responses import encode
 from bentos.stages.explore import UNIFORM, explore
 from bentos.stages.recall import new_rows
 from bentos.stages.rules import Rules
-from tests.bentos.small import cascade, item_matrix, liking
+from freshet.settings import Settings
+from tests.bentos.small import NOW, cascade, item_matrix, liking
+from training.off_policy import Draw
 
 MATRIX = item_matrix()
 CASCADE = cascade()
@@ -112,3 +120,22 @@ def test_a_house_cap_holds_for_what_is_explored() -> None:
 
 def test_an_answer_of_one_is_not_explored() -> None:
     assert explored(ask(0.5), np.arange(12), np.full(12, 0.1, np.float32), np.array([1])) == []
+
+
+async def test_the_log_holds_all_that_judging_needs(tmp_path: Path) -> None:
+    answering = Answering(Settings(home=tmp_path, explore_share=0.5))
+    answering.items.seen = True
+    answering.champion.bundle = Bundle(CASCADE, {}, "7")
+    shown, logged = answering._answer(0.0, ask(0.5), 3, NOW, [], "champion", explain=True)
+    encoded = json.loads(encode(logged))
+    draws = [msgspec.convert(draw, Draw) for draw in encoded["explored"]]
+    assert len(draws) >= 4
+    for place, draw in zip((d["position"] for d in encoded["explored"]), draws, strict=True):
+        item = shown.items[place]
+        assert draw.item_ids[draw.chosen] == item.item_id == encoded["items"][place]["item_id"]
+        assert item.propensity == pytest.approx(draw.propensity[draw.chosen], abs=1e-6)
+        assert "explore" in item.sources
+        assert sum(draw.propensity) == pytest.approx(1)
+    plain, logged = answering._answer(0.0, ask(0.5), 3, NOW, [], "popular", explain=True)
+    assert logged["explored"] == []
+    assert all(item.propensity is None for item in plain.items)

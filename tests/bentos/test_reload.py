@@ -92,11 +92,11 @@ async def test_a_model_that_raises_is_a_fallback_and_loud(tmp_path: Path, caplog
     answering.items.seen = True
     ask = Ask("ada", liking("i3"), item_matrix(), 5)
     with caplog.at_level(logging.ERROR):
-        picks, _, lacking = answering._pick(ask, Bundle(broken(), {}, "7"), "champion")
+        answer, lacking = answering._pick(ask, Bundle(broken(), {}, "7"), "champion")
     assert lacking == [MODEL_FAILED]
-    assert len(picks) == 5
+    assert len(answer.picks) == 5
     assert "bundle 7 failed on user 'ada'" in caplog.text
-    assert answering._pick(ask, Bundle(broken(), {}, "7"), "popular")[2] == []
+    assert answering._pick(ask, Bundle(broken(), {}, "7"), "popular")[1] == []
 
 
 @pytest.mark.parametrize(("late", "lacking"), [([True], [RANK_SKIPPED]), ([False, True], [RERANK_SKIPPED])])
@@ -107,5 +107,5 @@ def test_a_stage_left_out_is_a_fallback(
     answering = Answering(Settings(home=tmp_path))
     answering.items.seen = True
     ask = Ask("ada", liking("i3"), item_matrix(), 5)
-    picks, _, left_out = answering._pick(ask, Bundle(cascade(), {}, "7"), "champion")
-    assert (len(picks), left_out) == (5, lacking)
+    answer, left_out = answering._pick(ask, Bundle(cascade(), {}, "7"), "champion")
+    assert (len(answer.picks), left_out) == (5, lacking)
