@@ -42,7 +42,7 @@ from feature_repo.features import item as item_profile
 from feature_repo.features import user as user_profile
 from freshet.prove.rig import Plan, Rig
 from freshet.settings import get_settings
-from streams.aggregates import DAY, HOUR, SECOND
+from streams.aggregates import DAY, SECOND
 from streams.catalogue import Item
 from streams.events import Event, Micros
 from streams.profiles import t_item
@@ -61,8 +61,9 @@ Lister = Callable[["Shop", int, str, Micros], list[str]]
 """An arm: the list for a user (number and id) at an instant."""
 
 
+@dataclass(frozen=True)
 class Until(History):
-    """The history up to an instant, and the items that were there by then."""
+    """A history whose items are only those that were there by an instant."""
 
     until: Micros = 0
 
@@ -202,10 +203,7 @@ def newcomers(world: World, shop: Shop, arms: dict[str, Lister], start: Micros) 
     seen = examined(K)
     for n in range(NEW_USERS):
         user = int(rng.integers(world.spec.users))
-        visits = Visits(*(np.array([x]) for x in (user, start, -1)))
-        made = act(
-            world, replace(visits, user=np.repeat(user, 8), at=np.repeat(start, 8), focus=np.repeat(-1, 8)), 0, rng
-        )
+        made = act(world, Visits(np.repeat(user, 8), np.repeat(start, 8), np.repeat(-1, 8)), 0, rng)
         made = made.rows(made.kind != IMPRESSION)
         made = made.rows(np.argsort(made.at, kind="stable"))
         some, row = f"new-{n}", None
@@ -263,8 +261,7 @@ def trained(
     folder_: Path, world: World, events: int, start: Micros
 ) -> tuple[Any, Callable[[Question], Floats], History]:
     """Plant the world up to the instant and train on it, by the usual commands."""
-    history = Until(world, events)
-    object.__setattr__(history, "until", start)
+    history = Until(world, events, start)
     with Rig(folder_ / "rig", get_settings().cache_dir, Plan(workers=0, online_sinks=0)) as rig:
         settings = rig.settings
         apply(settings)
@@ -301,7 +298,7 @@ def main() -> None:
     for name, lister in arms.items():
         days[name] = live(Shop(world, first, dict(users), dict(items)), lister, visits, given.seed)
         print(name, flush=True, file=sys.stderr)
-    report(days, newcomers(world, Shop(world, first, dict(users), dict(items)), arms, end - HOUR), given)
+    report(days, newcomers(world, Shop(world, first, dict(users), dict(items)), arms, start), given)
 
 
 def report(days: dict[str, Day], newly: dict[int, dict[str, list[float]]], given: argparse.Namespace) -> None:
@@ -327,7 +324,6 @@ def report(days: dict[str, Day], newly: dict[int, dict[str, list[float]]], given
     )
     for m, by in newly.items():
         mine, other = np.array(by["Freshet"]), np.array(by["popularity, 7 days"])
-
         low, high = _spread(mine - other)
         print(
             f"new users after {m} events: Freshet {mine.mean():.4f}, popularity {other.mean():.4f}, ALS + trending "
