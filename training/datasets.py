@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -178,7 +177,7 @@ def _user_values(settings: Settings, asked: Sequence[tuple[str, Micros]]) -> lis
 
 def _item_states(settings: Settings, first: Micros, last: Micros) -> Iterator[tuple[Micros, str, bytes]]:
     """(tile end, item, state), by tile: every item's newest at tile `first`, then all that come up to tile `last`."""
-    with duckdb.connect() as db:
+    with point_in_time.database(settings) as db:
         batches = db.execute(
             f"""WITH found AS (
                 SELECT epoch_us(event_timestamp) AS known, item_id, item_state AS state

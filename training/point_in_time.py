@@ -52,6 +52,17 @@ class BadLabels(ValueError):
     """A file of labels that cannot be joined. Its text says what is wrong."""
 
 
+def database(settings: Settings, threads: int | None = None) -> duckdb.DuckDBPyConnection:
+    """An empty one that holds at most `MEMORY` and puts the rest beside the offline store."""
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "memory_limit": MEMORY,
+        "temp_directory": str(settings.offline_dir / ".spilled"),
+    }
+    if threads is not None:
+        config["threads"] = threads
+    return duckdb.connect(config=config)
+
+
 def states(
     settings: Settings, profile: Profile, keys: Sequence[str], instants: Sequence[Micros], threads: int | None = None
 ) -> list[bytes | None]:
@@ -60,10 +71,7 @@ def states(
         {"n": range(len(keys)), "key": pa.array(keys, pa.string()), "instant": pa.array(instants, pa.int64())}
     )
     found: list[bytes | None] = [None] * len(keys)
-    config: dict[str, str | bool | int | float | list[str]] = {"memory_limit": MEMORY}
-    if threads is not None:
-        config["threads"] = threads
-    with duckdb.connect(config=config) as db:
+    with database(settings, threads) as db:
         db.register("given", asked)
         db.execute("CREATE TEMP TABLE asked AS FROM given")  # of a table whose size it does not know it makes a loop
         query = _JOIN.format(
