@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from feast import FeatureStore
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MEMORY = "1GB"
+"""What sorting item states by time may hold in memory."""
 BEFORE: Micros = 1
 """A question is asked this long before its event, so the event itself is not in its own features."""
 
@@ -177,18 +179,22 @@ def _user_values(settings: Settings, asked: Sequence[tuple[str, Micros]]) -> lis
 
 def _item_states(settings: Settings, first: Micros, last: Micros) -> Iterator[tuple[Micros, str, bytes]]:
     """(tile end, item, state), by tile: every item's newest at tile `first`, then all that come up to tile `last`."""
-    with point_in_time.database(settings) as db:
-        batches = db.execute(
-            f"""WITH found AS (
-                SELECT epoch_us(event_timestamp) AS known, item_id, item_state AS state
-                FROM read_parquet('{offline.pattern(settings, item_profile)}'))
-            SELECT max(known), item_id, arg_max(state, known) FROM found WHERE known <= $first GROUP BY item_id
-            UNION ALL (SELECT * FROM found WHERE known > $first AND known <= $last) ORDER BY 1, 2""",
-            {"first": first + CLOSING, "last": last + CLOSING},
-        ).to_arrow_reader(10_000)
-        for batch in batches:
-            for known, item_id, state in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                yield known - CLOSING, item_id, state
+    states = f"read_parquet('{offline.pattern(settings, item_profile)}')"
+    newest = f"""
+        WITH newest AS (
+            SELECT item_id, max(event_timestamp) AS event_timestamp FROM {states}
+            WHERE epoch_us(event_timestamp) <= $first GROUP BY item_id)
+        SELECT epoch_us(event_timestamp), item_id, item_state FROM {states} JOIN newest USING (item_id, event_timestamp)
+        ORDER BY 1, 2"""
+    later = f"""
+        SELECT epoch_us(event_timestamp), item_id, item_state FROM {states}
+        WHERE epoch_us(event_timestamp) > $first AND epoch_us(event_timestamp) <= $last ORDER BY 1, 2"""
+    with point_in_time.database(settings, MEMORY) as db:
+        for query, bounds in ((newest, {"first": first}), (later, {"first": first, "last": last})):
+            within = {name: tile + CLOSING for name, tile in bounds.items()}
+            for batch in db.execute(query, within).to_arrow_reader(10_000):
+                for known, item_id, state in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                    yield known - CLOSING, item_id, state
 
 
 def audit(store: "FeatureStore", some: Sequence[tuple[Question, str]]) -> int:

@@ -29,7 +29,7 @@ from streams.profiles import Profile
 CHUNK = 50_000
 """Labels that are joined at a time; each chunk reads all states once."""
 MEMORY = "500MB"
-"""What DuckDB may hold; the rest goes to disk."""
+"""What DuckDB may hold in a join; the rest goes to disk."""
 AT = "event_timestamp"
 TYPES: dict[Dtype, pa.DataType] = {
     "int64": pa.int64(),
@@ -52,10 +52,10 @@ class BadLabels(ValueError):
     """A file of labels that cannot be joined. Its text says what is wrong."""
 
 
-def database(settings: Settings, threads: int | None = None) -> duckdb.DuckDBPyConnection:
-    """An empty one that holds at most `MEMORY` and puts the rest beside the offline store."""
+def database(settings: Settings, memory: str, threads: int | None = None) -> duckdb.DuckDBPyConnection:
+    """An empty one that holds at most so much in memory and puts the rest beside the offline store."""
     config: dict[str, str | bool | int | float | list[str]] = {
-        "memory_limit": MEMORY,
+        "memory_limit": memory,
         "temp_directory": str(settings.offline_dir / ".spilled"),
     }
     if threads is not None:
@@ -71,7 +71,7 @@ def states(
         {"n": range(len(keys)), "key": pa.array(keys, pa.string()), "instant": pa.array(instants, pa.int64())}
     )
     found: list[bytes | None] = [None] * len(keys)
-    with database(settings, threads) as db:
+    with database(settings, MEMORY, threads) as db:
         db.register("given", asked)
         db.execute("CREATE TEMP TABLE asked AS FROM given")  # of a table whose size it does not know it makes a loop
         query = _JOIN.format(
