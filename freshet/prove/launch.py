@@ -30,7 +30,7 @@ POINTS: dict[str, tuple[str, str]] = {
     "after_end": ("streams.engine.transaction:AIOKafkaProducer.commit_transaction", "after"),
     "in_restore": ("streams.engine.states:Fold.load", "before"),
     "in_checkpoint": ("streams.engine.checkpoint:_put", "after"),
-    "after_checkpoint": ("streams.engine.checkpoint:Checkpoint._write", "after"),
+    "after_checkpoint": ("streams.engine.checkpoint:Checkpoint.write", "after"),
     "before_redis": ("feature_repo.compare_and_set:write", "before"),
     "after_redis": ("feature_repo.compare_and_set:write", "after"),
     "in_archive_file": ("streams.sinks.files:os.fsync", "before"),
