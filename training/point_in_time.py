@@ -13,6 +13,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import mkdtemp
+from uuid import uuid4
 
 import duckdb
 import pyarrow as pa
@@ -53,10 +54,10 @@ class BadLabels(ValueError):
 
 
 def database(settings: Settings, memory: str, threads: int | None = None) -> duckdb.DuckDBPyConnection:
-    """An empty one that holds at most so much in memory and puts the rest beside the offline store."""
+    """An empty one that holds so much in memory and puts the rest beside the offline store, apart from others."""
     config: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": memory,
-        "temp_directory": str(settings.offline_dir / ".spilled"),
+        "temp_directory": str(settings.offline_dir / f".spilled-{uuid4().hex[:12]}"),
     }
     if threads is not None:
         config["threads"] = threads
