@@ -205,7 +205,7 @@ class Answering:
                 }
                 for n, p in enumerate(picks)
             ],
-            "explored": [_explored(draw, items) for draw in answer.explored],
+            "explored": _explored(answer.explored, picks, items),
             "user_values": ask.user_values,
             "item_values": {p.item_id: items.values_of(p.row) for p in picks},
         }
@@ -286,18 +286,26 @@ class Answering:
         ]
 
 
-def _explored(draw: Draw, items: ItemMatrix) -> dict[str, Any]:
-    """A draw as it is logged: all that judging another choice in its place needs (`training.off_policy`)."""
-    return {
-        "position": draw.position,
-        "chosen": draw.chosen,
-        "item_ids": [items.ids[row] for row in draw.rows.tolist()],
-        "propensity": draw.propensity.tolist(),
-        "weight": draw.weight.tolist(),
-        "clicks": draw.clicks.tolist(),
-        "impressions": draw.impressions.tolist(),
-        "rate": draw.rate,
-    }
+def _explored(draws: Sequence[Draw], picks: Sequence[Pick], items: ItemMatrix) -> list[dict[str, Any]]:
+    """The draws as they are logged: all that judging another choice in their place needs (`training.off_policy`).
+
+    Where a pin has moved an item, at the position where it was shown; not at all where a pin has put it out.
+    """
+    shown_at = {pick.row: n for n, pick in enumerate(picks) if pick.propensity is not None}
+    return [
+        {
+            "position": shown_at[int(draw.rows[draw.chosen])],
+            "chosen": draw.chosen,
+            "item_ids": [items.ids[row] for row in draw.rows.tolist()],
+            "propensity": draw.propensity.tolist(),
+            "weight": draw.weight.tolist(),
+            "clicks": draw.clicks.tolist(),
+            "impressions": draw.impressions.tolist(),
+            "rate": draw.rate,
+        }
+        for draw in draws
+        if int(draw.rows[draw.chosen]) in shown_at
+    ]
 
 
 def _ms(start: float) -> float:

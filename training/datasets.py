@@ -5,6 +5,7 @@ the same `ItemTable` that serving uses. `audit` holds both against Feast's own j
 fitting are left to `training.pipeline`.
 """
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from feature_repo.features import item as item_profile
 from feature_repo.features import liked
 from feature_repo.features import user as user_profile
 from freshet.settings import Settings
+from streams.catalogue import read_catalogue
 from streams.events import BadEvent, Micros, decode
 from streams.profiles import CLOSING, t_item
 from streams.topics import EVENTS
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MEMORY = "1GB"
 """What sorting item states by time may hold in memory."""
+LEAST_LIKED = 1_000
+"""Below this many liked interactions nothing that is fitted can be told from chance."""
 BEFORE: Micros = 1
 """A question is asked this long before its event, so the event itself is not in its own features."""
 
@@ -74,6 +78,24 @@ class Log:
         )
         matrix.data[:] = 1.0
         return matrix
+
+
+def read(settings: Settings) -> tuple[Log, dict[str, tuple[str, ...]]]:
+    """The log, and the categories of every item of the catalogue. Raises `NoData` when there is too little to learn."""
+    catalogue = asyncio.run(read_catalogue(settings))
+    log = read_log(settings, sorted(catalogue, key=_natural))
+    liked = int(log.liked.sum())
+    if liked < LEAST_LIKED:
+        raise NoData(
+            f"{liked} liked interactions are archived, at least {LEAST_LIKED} are needed: "
+            "send more events, or try `freshet simulate` or `freshet replay movielens`"
+        )
+    return log, {item_id: item.categories for item_id, item in catalogue.items()}
+
+
+def _natural(item_id: str) -> tuple[int, str]:
+    """Numbers by size, other ids after them: the order of the catalogue, which breaks ties."""
+    return (int(item_id), "") if item_id.isdigit() else (1 << 62, item_id)
 
 
 def read_log(settings: Settings, catalogue: Sequence[str]) -> Log:

@@ -13,9 +13,10 @@ import numpy as np
 from bentos.cascade import Cascade
 from bentos.inputs import Floats, input_names
 from bentos.stages.recall import SOURCES, Recall
+from freshet.settings import Settings
 from training import item_to_item, lightgcn, rankers
 from training.clock import Clock
-from training.datasets import Asking, Log, Question, asked_before
+from training.datasets import Asking, Log, Question, asked_before, questions
 from training.evaluation import ask
 from training.parameters import Parameters
 from training.rankers import Fitted, Listing
@@ -32,6 +33,19 @@ Asker = Callable[[Sequence[Asking], str], Iterator[Question]]
 """Builds questions; the name is that of the step."""
 Audit = Callable[[Sequence[tuple[Question, str]]], None]
 """Raises when the values of (question, item) pairs are not Feast's."""
+
+
+def asker(settings: Settings, log: Log, categories: Categories, clock: Clock) -> Asker:
+    """Builds questions on a log, and tells of its progress."""
+
+    def ask_all(some: Sequence[Asking], name: str) -> Iterator[Question]:
+        with clock.step(name, len(some)) as tell:
+            for n, question in enumerate(questions(settings, log, some, categories)):
+                yield question
+                if n % 100 == 0:
+                    tell(n)
+
+    return ask_all
 
 
 @dataclass(frozen=True, eq=False)

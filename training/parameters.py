@@ -9,6 +9,7 @@ from typing import Annotated
 import msgspec
 
 from freshet.settings import Settings
+from streams.events import Micros
 from training.lightgcn import Parameters as Graph
 
 FILE = "parameters.json"
@@ -24,18 +25,22 @@ class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Tuned(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Parameters with how they were found: `scores` are (as shipped, as found) on validation, by what was tuned."""
+    """Parameters with how they were found: `scores` are (as shipped, as found) on validation, by what was tuned.
+
+    `until`: the time of the last interaction that was looked at, epoch microseconds.
+    """
 
     parameters: Parameters
     trials: int
     seed: int
     seconds: float
     liked: int
+    until: Micros
     scores: dict[str, tuple[float, float]]
 
 
 class BadParameters(ValueError):
-    """The file of parameters cannot be read. Its text says why, and what to do."""
+    """The file of parameters cannot be used. Its text says why, and what to do."""
 
 
 def path(settings: Settings) -> Path:
@@ -43,15 +48,24 @@ def path(settings: Settings) -> Path:
     return settings.home / FILE
 
 
-def load(settings: Settings) -> Parameters:
-    """Those of this deployment. Raises `BadParameters`."""
+def load(settings: Settings, cut: Micros) -> Parameters:
+    """Those of this deployment, for a training that is evaluated on what came after the cut. Raises `BadParameters`.
+
+    Parameters that were found by looking beyond the cut are refused: they would flatter the evaluation.
+    """
     file = path(settings)
     if not file.exists():
         return Parameters()
     try:
-        return msgspec.json.decode(file.read_bytes(), type=Tuned).parameters
+        tuned = msgspec.json.decode(file.read_bytes(), type=Tuned)
     except msgspec.DecodeError as error:
         raise BadParameters(f"{file}: {error}; remove it, or run `freshet tune` again") from None
+    if tuned.until > cut:
+        raise BadParameters(
+            f"{file} was found by looking at interactions after this training's cut, which it is to be judged by: "
+            "run `freshet tune` again with the same --split, or remove it"
+        )
+    return tuned.parameters
 
 
 def save(settings: Settings, tuned: Tuned) -> None:

@@ -4,9 +4,8 @@ Nothing looks beyond the cut before the evaluation; the bundle that is registere
 and parameters that were evaluated. How the stages are fitted is left to `training.fitting`.
 """
 
-import asyncio
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,13 +22,13 @@ from bentos.stages.recall import SOURCES
 from bentos.stages.rerank import LambdaRank
 from feature_repo.store import open_store
 from freshet.settings import Settings
-from streams.catalogue import Progress, read_catalogue
+from streams.catalogue import Progress
 from streams.events import Micros
 from training import edge_cases, fitting, gate, parameters, registry, report
 from training.baselines import baselines, megabytes
 from training.calibration import Reliability
 from training.clock import Clock
-from training.datasets import Asking, Log, NoData, Question, asked_before, audit, questions, read_log
+from training.datasets import Asking, Log, Question, asked_before, audit, read
 from training.evaluation import RANKED, WHOLE, K, Panel, Result, Scoreboard, ranked, source, staged, whole
 from training.gate import Gate, Rival
 from training.intervals import Interval
@@ -37,8 +36,6 @@ from training.reference import Reference
 
 SPLIT = 0.8
 SEED = 7
-LEAST_LIKED = 1_000
-"""Below this many liked interactions nothing that is fitted can be told from chance."""
 REFERENCE_QUESTIONS, RIVAL_QUESTIONS = 1_000, 2_000
 PROTOCOLS = ("static", "prequential")
 UNTIL = "until"
@@ -77,36 +74,23 @@ def train(
     """Train, evaluate and (unless told not to, or the gate refuses it) register a bundle and make it champion.
 
     `most_questions` bounds the questions of each protocol; beyond it an even sample is asked. Raises `NoData` when
-    there is too little to learn from, `datasets.Skew` when training and Feast disagree on a value.
+    there is too little to learn from, `datasets.Skew` when training and Feast disagree on a value, and `BadParameters`.
     """
-    key, given = settings.signing_key(), parameters.load(settings)
+    key = settings.signing_key()
     torch.set_num_threads(threads)
     clock = Clock(progress)
     with clock.step("read"):
-        catalogue = asyncio.run(read_catalogue(settings))
-        log = read_log(settings, sorted(catalogue, key=_natural))
-        categories = {item_id: item.categories for item_id, item in catalogue.items()}
+        log, categories = read(settings)
         store = open_store(settings)
-    liked = int(log.liked.sum())
-    if liked < LEAST_LIKED:
-        raise NoData(
-            f"{liked} liked interactions are archived, at least {LEAST_LIKED} are needed: "
-            "send more events, or try `freshet simulate` or `freshet replay movielens`"
-        )
-    audited = 0
-
-    def asker(some: Sequence[Asking], name: str) -> Iterator[Question]:
-        with clock.step(name, len(some)) as tell:
-            for n, question in enumerate(questions(settings, log, some, categories)):
-                yield question
-                if n % 100 == 0:
-                    tell(n)
+    liked, audited = int(log.liked.sum()), 0
+    asker = fitting.asker(settings, log, categories, clock)
 
     def check(pairs: Sequence[tuple[Question, str]]) -> None:
         nonlocal audited
         audited += audit(store, pairs)
 
     cut = int(split * len(log))
+    given = parameters.load(settings, int(log.at[cut - 1]))
     after = fitting.stages(fitting.draft(log, cut, categories, asker, check, clock, given), clock, given)
     cascade = fitting.assemble(log, cut, after, categories, clock, given)
     rival, missing = _champion(settings, key)
@@ -155,11 +139,6 @@ def _champion(settings: Settings, key: bytes) -> tuple[bundle.Bundle | None, str
         return bundle.load(folder(settings, version), key, version), ""
     except bundle.BadBundle as error:
         return None, f"bundle {version} cannot be read: {error}"
-
-
-def _natural(item_id: str) -> tuple[int, str]:
-    """Numbers by size, other ids after them: the order of the catalogue, which breaks ties."""
-    return (int(item_id), "") if item_id.isdigit() else (1 << 62, item_id)
 
 
 def _evaluate(

@@ -127,9 +127,8 @@ def training_set(
                 if progress is not None:
                     progress("join labels", done, total)
         unfinished.rename(out)
-    except BaseException:
-        shutil.rmtree(unfinished)
-        raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)  # there is none where all went well
     return total
 
 
@@ -142,6 +141,8 @@ def _checked(labels: Path) -> int:
     for name in (user.key, item.key, AT):
         if name not in file.schema_arrow.names:
             raise BadLabels(f"{labels} has no column {name!r}; it needs {user.key}, {item.key} and {AT}")
+    if taken := [name for name in file.schema_arrow.names if name.startswith((f"{user.name}__", f"{item.name}__"))]:
+        raise BadLabels(f"{labels} has a column {taken[0]!r} already: give the labels without features")
     if not pa.types.is_timestamp(file.schema_arrow.field(AT).type):
         raise BadLabels(f"{labels}: {AT} is {file.schema_arrow.field(AT).type}; it must be a timestamp, in UTC")
     if not file.metadata.num_rows:

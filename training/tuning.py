@@ -5,8 +5,7 @@ liked in the part of the training data that recall has not seen, LightGCN's bad 
 on the validation lists of that recall. What is found stays only where it beats what ships.
 """
 
-import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
@@ -21,12 +20,12 @@ from scipy.sparse import csr_matrix
 from bentos.inputs import Floats
 from feature_repo.store import open_store
 from freshet.settings import Settings
-from streams.catalogue import Progress, read_catalogue
+from streams.catalogue import Progress
 from training import fitting, item_to_item, lightgcn, parameters, rankers
 from training.clock import Clock
-from training.datasets import Asking, Log, NoData, Question, audit, questions, read_log
+from training.datasets import Log, NoData, Question, audit, read
 from training.parameters import Parameters, Tuned
-from training.pipeline import LEAST_LIKED, SPLIT
+from training.pipeline import SPLIT
 
 SEED = 7
 RECALLED = 100
@@ -37,20 +36,16 @@ SHARES = {"links": 0.2, "graph": 0.4, "DIN": 0.4}
 """Of the trials."""
 
 
-def tune(settings: Settings, trials: int, progress: Progress | None = None) -> Tuned:
+def tune(settings: Settings, trials: int, split: float = SPLIT, progress: Progress | None = None) -> Tuned:
     """Search with so many trials and keep, in `FRESHET_HOME`, what is at least as good as what ships.
 
-    Raises `NoData`.
+    `split`: the part of the data, by time, that may be looked at. Raises `NoData`.
     """
     begun = monotonic()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     clock = Clock(progress)
-    catalogue = asyncio.run(read_catalogue(settings))
-    log = read_log(settings, sorted(catalogue))
-    liked = int(log.liked.sum())
-    if liked < LEAST_LIKED:
-        raise NoData(f"{liked} liked interactions are archived, at least {LEAST_LIKED} are needed: send more events")
-    cut = int(SPLIT * len(log))
+    log, categories = read(settings)
+    cut = int(split * len(log))
     given, scores = Parameters(), dict[str, tuple[float, float]]()
     later = Later.of(log, int(fitting.INNER * cut), int(fitting.HELD * cut))
 
@@ -71,7 +66,7 @@ def tune(settings: Settings, trials: int, progress: Progress | None = None) -> T
         given = msgspec.structs.replace(given, **search("links", later.links, {"links": given.links}))
     shipped = {name: getattr(given.graph, name) for name in ("epochs", "learning_rate", "negatives")}
     given = msgspec.structs.replace(given, graph=replace(given.graph, **search("graph", later.graph, shipped)))
-    train, held = _lists(settings, log, cut, {i: item.categories for i, item in catalogue.items()}, given, clock)
+    train, held = _lists(settings, log, cut, categories, given, clock)
 
     def din(trial: optuna.Trial) -> float:
         fitted = rankers.fit_din(
@@ -83,7 +78,7 @@ def tune(settings: Settings, trials: int, progress: Progress | None = None) -> T
 
     found = search("DIN", din, {"din_epochs": given.din_epochs, "din_rate": given.din_rate})
     given = msgspec.structs.replace(given, **found)
-    tuned = Tuned(given, trials, SEED, monotonic() - begun, liked, scores)
+    tuned = Tuned(given, trials, SEED, monotonic() - begun, int(log.liked.sum()), int(log.at[cut - 1]), scores)
     parameters.save(settings, tuned)
     return tuned
 
@@ -93,16 +88,10 @@ def _lists(
 ) -> tuple[list[rankers.Listing], list[rankers.Listing]]:
     store = open_store(settings)
 
-    def asker(some: Sequence[Asking], name: str) -> Iterator[Question]:
-        with clock.step(name, len(some)) as tell:
-            for n, question in enumerate(questions(settings, log, some, categories)):
-                yield question
-                if n % 100 == 0:
-                    tell(n)
-
     def check(pairs: Sequence[tuple[Question, str]]) -> None:
         audit(store, pairs)
 
+    asker = fitting.asker(settings, log, categories, clock)
     drafted = fitting.draft(log, cut, categories, asker, check, clock, given)
     train, held = ([x for x in lists if x.labels.any()] for lists in (drafted.train, drafted.held))
     if len(train) < rankers.LEAST_TRAIN or len(held) < rankers.LEAST_HELD:

@@ -317,11 +317,10 @@ def report(days: dict[str, Day], newly: dict[int, dict[str, list[float]]], given
             f"{share:.2%}", f"{share / fair:.0%}",
         )  # fmt: skip
     Console().print(table)
-    lift = _ratio(rate["Freshet"], rate["ALS + trending"], lists["Freshet"])
-    print(
-        f"Freshet over ALS + trending: {lift[0]:+.1%} [{lift[1]:+.1%}, {lift[2]:+.1%}]; "
-        f"{sum(lists['Freshet'])} lists an arm"
-    )
+    lifts = {}
+    for name in ("Freshet exploring", "Freshet"):
+        lift, low, high = lifts[name] = _ratio(rate[name], rate["ALS + trending"], lists[name])
+        print(f"{name} over ALS + trending: {lift:+.1%} [{low:+.1%}, {high:+.1%}]; {sum(lists[name])} lists an arm")
     for m, by in newly.items():
         mine, other = np.array(by["Freshet"]), np.array(by["popularity, 7 days"])
         low, high = _spread(mine - other)
@@ -331,7 +330,7 @@ def report(days: dict[str, Day], newly: dict[int, dict[str, list[float]]], given
             f"[{low:+.4f}, {high:+.4f}]"
         )
     if given.json:
-        given.json.write_text(json.dumps({"ctr": ctr, "best": best, "lift": lift}))
+        given.json.write_text(json.dumps({"ctr": ctr, "best": best, "lifts": lifts}))
 
 
 def _ratio(mine: Floats, other: Floats, weight: Floats) -> tuple[float, float, float]:

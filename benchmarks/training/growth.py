@@ -39,7 +39,6 @@ class Cost(NamedTuple):
     """Of one command."""
 
     seconds: float
-    cpu_s: float
     peak_mb: float
     out: str
 
@@ -49,14 +48,13 @@ def run(arguments: list[str], env: dict[str, str]) -> Cost:
     begun, peak = time.monotonic(), 0
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         process = psutil.Popen([sys.executable, *arguments], env=os.environ | env, stdout=out, stderr=err)
-        before = sum(os.times()[2:4])
         while process.poll() is None:
             peak = max(peak, _resident(process))
             time.sleep(LOOK_S)
         out.seek(0), err.seek(0)
         if process.returncode:
             raise SystemExit(f"{' '.join(arguments)} failed: {err.read()[-3000:]}{out.read()[-2000:]}")
-        return Cost(time.monotonic() - begun, sum(os.times()[2:4]) - before, peak / 1e6, out.read())
+        return Cost(time.monotonic() - begun, peak / 1e6, out.read())
 
 
 def _resident(process: psutil.Popen) -> int:

@@ -59,6 +59,7 @@ def train(
 
 def tune(
     trials: Annotated[int, typer.Option(help="Trainings of single stages to try.", min=10, max=10_000)] = 60,
+    split: Annotated[float, typer.Option(help="Part of the data, by time, to look at.", min=0.5, max=0.95)] = 0.8,
 ) -> None:
     """Search for better parameters of the models on your data, on validation only, for the next `freshet train`.
 
@@ -71,7 +72,7 @@ def tune(
     settings = get_settings()
     require(settings, "kafka")
     with bars() as progress:
-        tuned = run(settings, trials, progress)
+        tuned = run(settings, trials, split, progress)
     for what, (shipped, found) in tuned.scores.items():
         typer.echo(f"{what}: {found:.4f} on validation, as shipped {shipped:.4f}")
     typer.echo(f"in {tuned.seconds:.0f} s; the next `freshet train` takes {parameters.path(settings)}")

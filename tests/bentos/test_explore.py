@@ -19,7 +19,7 @@ from bentos.inputs import ITEM_COLUMNS, ItemMatrix
 from bentos.responses import encode
 from bentos.stages.explore import UNIFORM, explore
 from bentos.stages.recall import new_rows
-from bentos.stages.rules import Rules
+from bentos.stages.rules import Pin, Rules
 from freshet.settings import Settings
 from tests.bentos.small import NOW, cascade, item_matrix, liking
 from training.off_policy import Draw
@@ -139,3 +139,19 @@ async def test_the_log_holds_all_that_judging_needs(tmp_path: Path) -> None:
     plain, logged = answering._answer(0.0, ask(0.5), 3, NOW, [], "popular", explain=True)
     assert logged["explored"] == []
     assert all(item.propensity is None for item in plain.items)
+
+
+async def test_a_pin_moves_what_is_explored_and_the_log_knows(tmp_path: Path) -> None:
+    answering = Answering(Settings(home=tmp_path))
+    answering.items.seen = True
+    answering.champion.bundle = Bundle(CASCADE, {}, "7")
+    rules = Rules(pin=tuple(Pin(f"i{n}", 1) for n in (30, 31, 32, 33, 34, 35, 36, 37)))
+    put_out = 0
+    for seed in range(40):
+        shown, logged = answering._answer(0.0, ask(0.5, seed, rules=rules), 3, NOW, [], "champion", explain=False)
+        explored = [n for n, item in enumerate(shown.items) if item.propensity is not None]
+        assert sorted(draw["position"] for draw in logged["explored"]) == explored
+        for draw in logged["explored"]:
+            assert draw["item_ids"][draw["chosen"]] == shown.items[draw["position"]].item_id
+        put_out += len(explored) < 5
+    assert put_out, "eight pins leave little room, so the test can fail"

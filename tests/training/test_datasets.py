@@ -148,6 +148,10 @@ def test_a_training_set_is_what_feast_joins_in_the_order_of_the_labels(settings:
     [
         ({"user_id": ["a"], "item_id": ["b"]}, "no column 'event_timestamp'"),
         ({"user_id": ["a"], "item_id": ["b"], "event_timestamp": [1]}, "must be a timestamp"),
+        (
+            {"user_id": ["a"], "item_id": ["b"], "event_timestamp": [NOON], "item__age_s": [1.0]},
+            "'item__age_s' already",
+        ),
         ({"user_id": [None], "item_id": ["b"], "event_timestamp": [NOON]}, "user_id is empty in 1 of rows 1 to 1"),
         ({"user_id": [], "item_id": [], "event_timestamp": pa.array([], pa.timestamp("us"))}, "holds no label"),
     ],

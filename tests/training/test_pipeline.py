@@ -18,6 +18,7 @@ from tests.streams.folded import SECOND, START, archive, partitioned
 from training import parameters
 from training.datasets import NoData
 from training.evaluation import WHOLE
+from training.parameters import BadParameters
 from training.pipeline import PROTOCOLS, train
 from training.registry import track
 from training.tuning import tune
@@ -90,7 +91,9 @@ def test_a_training_ends_in_a_bundle_that_serves(settings: Settings) -> None:
     tuned = tune(settings, 10)
     assert set(tuned.scores) == {"links", "graph", "DIN"}
     assert all(found >= shipped > 0 for shipped, found in tuned.scores.values())
-    assert parameters.load(settings) == tuned.parameters
+    assert parameters.load(settings, tuned.until) == tuned.parameters
+    with pytest.raises(BadParameters, match="freshet tune"):
+        train(settings, split=0.6)
 
 
 def test_too_little_to_learn_from_says_what_to_do(settings: Settings) -> None:

@@ -48,13 +48,15 @@ def test_recall_counts_what_was_liked_next_and_not_what_is_known(monkeypatch: py
 
 def test_parameters_outlive_the_process_and_a_wrong_file_says_so(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
-    assert parameters.load(settings) == Parameters()
+    assert parameters.load(settings, 10) == Parameters()
     found = Parameters(links=31.5, graph=Graph(epochs=9, learning_rate=0.004), din_epochs=2, din_rate=1e-3)
-    parameters.save(settings, Tuned(found, 60, 7, 12.5, 5_000, {"links": (0.1, 0.2)}))
-    assert parameters.load(settings) == found
+    parameters.save(settings, Tuned(found, 60, 7, 12.5, 5_000, 10, {"links": (0.1, 0.2)}))
+    assert parameters.load(settings, 10) == found
+    with pytest.raises(BadParameters, match="after this training's cut"):
+        parameters.load(settings, 9)
     assert [file.name for file in tmp_path.iterdir()] == [parameters.FILE]
     text = parameters.path(settings).read_text()
     for wrong in (text.replace("31.5", "-1"), text.replace("links", "lynx", 1), "{", ""):
         parameters.path(settings).write_text(wrong)
         with pytest.raises(BadParameters, match="freshet tune"):
-            parameters.load(settings)
+            parameters.load(settings, 10)
