@@ -10,7 +10,7 @@ from os import environ
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -21,6 +21,7 @@ from pydantic_settings import (
 ENV_PREFIX = "FRESHET_"
 ENV_FILE = "stack.env"
 KEY_FILE = "bundle.key"
+AUTO = "auto"
 DEDUP_STEP = 4096
 """The engine remembers event ids in blocks of this many, so the window is a multiple of it."""
 
@@ -92,7 +93,14 @@ class Settings(BaseSettings):
     instance: Annotated[str | None, BeforeValidator(_none_if_blank)] = Field(
         None,
         description="Name of this worker in its consumer group (static membership). "
-        "A restart under the same name takes its partitions back at once.",
+        "A restart under the same name takes its partitions back at once, and finds its checkpoint. "
+        "`auto`: the first of worker-0, worker-1, ... that no other worker of this `home` has.",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+    )
+    standby: bool = Field(
+        False,
+        description="Whether a worker keeps checkpoints of the partitions that others own, too, so that it takes one "
+        "over without reading all of its changelog. Needs an `instance`.",
     )
     redis_url: str = Field(
         "redis://127.0.0.1:6479/0", description="Redis of the online store.", pattern=r"^(redis|rediss|unix)://"
@@ -227,6 +235,13 @@ class Settings(BaseSettings):
     def _whole_blocks(cls, value: int) -> int:
         if value % DEDUP_STEP:
             raise ValueError(f"must be a multiple of {DEDUP_STEP}")
+        return value
+
+    @field_validator("standby")
+    @classmethod
+    def _has_a_name(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and not info.data.get("instance"):
+            raise ValueError(f"a standby keeps checkpoints, which need a name: set {variable('instance')}, too")
         return value
 
     @classmethod

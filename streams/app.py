@@ -6,8 +6,10 @@ import mode.loop
 
 from freshet.settings import get_settings
 from streams.agents import stages
+from streams.engine.instance import named
 from streams.worker import create_app
 
 mode.loop.use("uvloop")
 gc.set_threshold(100_000, 50, 100)  # folding makes many short-lived objects and no cycles
-app = create_app(get_settings(), stages(get_settings()))
+settings = named(get_settings())
+app = create_app(settings, stages(settings))

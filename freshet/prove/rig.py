@@ -235,7 +235,9 @@ class Rig:
         self, name: str, program: list[str], metrics: str, *, instance: str = "", once: str | None = None
     ) -> Process:
         port = self.metrics_port + self._numbers.setdefault(name, len(self._numbers))
-        settings = {**self.settings.as_env(), variable(metrics): str(port), variable("instance"): instance}
+        ours = {"instance": instance, "standby": str(bool(instance))}
+        settings = self.settings.as_env() | {variable(name): text for name, text in ours.items()}
+        settings[variable(metrics)] = str(port)
         command = [sys.executable, "-m", "freshet.prove.launch", *self.plan.launch, *program]
         env = settings | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         return self.supervisor.add(name, command, env, self.logs / f"{name}.log", once=once)

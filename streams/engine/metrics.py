@@ -28,6 +28,11 @@ CHECKPOINT_SECONDS = Histogram(
 ROWS = Counter("freshet_rows", "States written.", ["source"])
 RESTORE_SECONDS = Gauge("freshet_restore_seconds", "Duration of the last restore.", ["source"])
 RESTORED = Gauge("freshet_restored_records", "Changelog records that the last restore read.", ["source"])
+STANDBY_LAG = Gauge(
+    "freshet_standby_lag_records",
+    "Offsets between the end of another worker's changelog and what the standby has of it.",
+    ["source", "partition"],
+)
 
 OUTCOMES = ("applied", "late", "duplicate", "rejected")
 EndOffset = Callable[[str, int], int | None]

@@ -1,12 +1,13 @@
-"""Read states back: the changelog of some partitions, from the checkpoint to its end, committed records only.
+"""Read states back: the changelog of some partitions from the checkpoint on, committed records only.
 
-Rows stay as bytes. Whoever restores must have opened the partitions'
-transactions before, so that nothing is written meanwhile.
+To its end, for a partition that is ours: its transactions must have been opened before, so that nothing is written
+meanwhile. Or on and on, for one that another worker owns. Rows stay as bytes.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from time import monotonic
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, NoReturn, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -32,26 +33,10 @@ async def restore(bootstrap: str, topic: str, targets: Mapping[int, Loadable]) -
     """Load each partition's records into its target, in their order. Returns how many. Raises `RestoreStuck`."""
     if not targets:
         return 0
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap,
-        isolation_level="read_committed",
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        check_crcs=False,
-        max_partition_fetch_bytes=FETCH_BYTES,
-    )
-    await consumer.start()
-    try:
-        left = {TopicPartition(topic, p) for p in targets}
-        consumer.assign(left)
-        oldest, ends = await consumer.beginning_offsets(left), await consumer.end_offsets(left)
-        for tp in left:
-            consumer.seek(tp, targets[tp.partition].resume(oldest[tp], ends[tp]))
-        count, at, moved_at = 0, dict.fromkeys(left, -1), monotonic()
+    async with _reading(bootstrap, topic, targets) as (consumer, ends):
+        left, count, at, moved_at = set(ends), 0, dict.fromkeys(ends, -1), monotonic()
         while True:
-            now = {tp: await consumer.position(tp) for tp in left}  # moves over transaction marks, too
-            for tp, position in now.items():
-                await targets[tp.partition].loaded_to(position)
+            now = await _loaded(consumer, left, targets)
             left = {tp for tp in left if now[tp] < ends[tp]}
             if not left:
                 return count
@@ -62,13 +47,66 @@ async def restore(bootstrap: str, topic: str, targets: Mapping[int, Loadable]) -
                 raise RestoreStuck(
                     f"{topic}: nothing came for {STUCK_S:.0f} s, partitions {waiting} are not at their ends"
                 )
-            for tp, records in (await consumer.getmany(*left, timeout_ms=POLL_MS)).items():
-                load = targets[tp.partition].load
-                for record in records:
-                    load(record.key, record.value)
-                count += len(records)
+            count += await _load(consumer, left, targets)
+
+
+async def follow(
+    bootstrap: str, topic: str, targets: Mapping[int, Loadable], lag: Callable[[int, int], None]
+) -> NoReturn:
+    """Load each partition's records as they come, until cancelled. `lag(partition, records)` says what is left."""
+    async with _reading(bootstrap, topic, targets) as (consumer, ends):
+        while True:
+            for tp, position in (await _loaded(consumer, ends, targets)).items():
+                lag(tp.partition, max(0, (consumer.highwater(tp) or ends[tp]) - position))
+            await _load(consumer, ends, targets)
+
+
+@asynccontextmanager
+async def _reading(
+    bootstrap: str, topic: str, targets: Mapping[int, Loadable]
+) -> AsyncIterator[tuple[AIOKafkaConsumer, dict[TopicPartition, int]]]:
+    """A consumer that stands where each target goes on, and where each partition ends now."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap,
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        check_crcs=False,
+        max_partition_fetch_bytes=FETCH_BYTES,
+    )
+    await consumer.start()
+    try:
+        partitions = {TopicPartition(topic, p) for p in targets}
+        consumer.assign(partitions)
+        oldest, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+        for tp in partitions:
+            consumer.seek(tp, targets[tp.partition].resume(oldest[tp], ends[tp]))
+        yield consumer, ends
     finally:
         await consumer.stop()
+
+
+async def _load(
+    consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition], targets: Mapping[int, Loadable]
+) -> int:
+    """What the next fetch brings. Returns how many records."""
+    count = 0
+    for tp, records in (await consumer.getmany(*partitions, timeout_ms=POLL_MS)).items():
+        load = targets[tp.partition].load
+        for record in records:
+            load(record.key, record.value)
+        count += len(records)
+    return count
+
+
+async def _loaded(
+    consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition], targets: Mapping[int, Loadable]
+) -> dict[TopicPartition, int]:
+    """Tell each target up to where it is loaded, transaction marks included. Returns these positions."""
+    now = {tp: await consumer.position(tp) for tp in partitions}
+    for tp, position in now.items():
+        await targets[tp.partition].loaded_to(position)
+    return now
 
 
 class Offsets(NamedTuple):

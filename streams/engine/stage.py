@@ -24,6 +24,7 @@ from streams.engine.records import Record
 from streams.engine.restore import offsets, restore
 from streams.engine.ring import BadRing
 from streams.engine.rows import Memory, Rows
+from streams.engine.standby import Standby
 from streams.engine.transaction import Transactions
 from streams.engine.transport import Batch
 
@@ -61,6 +62,7 @@ class Stage:
         self.group = settings.topic(settings.app_id)
         self._settings, self._log_topic, self._make = settings, settings.topic(log_topic), make
         self._memory = memory or Memory.of(settings)
+        self._standby = Standby(settings, source, self._log_topic) if settings.standby else None
         self._owners: dict[int, Owner] = {}
         self._rebalances = 0
 
@@ -110,7 +112,11 @@ class Stage:
                 if p not in partitions or now[p].committed != owner.committed:
                     log.info("%s partition %d: given up at offset %d", self.source, p, owner.committed)
                     await self._owners.pop(p).stop()
+            if self._standby is not None:
+                await self._standby.stop()
             await self._open([p for p in partitions if p not in self._owners])
+            if self._standby is not None:
+                await self._standby.start({*range(self._settings.partitions)} - self._owners.keys())
         except Behind as error:
             todo = (
                 f"restart; if it repeats, {self._log_topic!r} has lost records: "
@@ -187,6 +193,8 @@ class Stage:
             async with asyncio.timeout(CLOSE_S):
                 await asyncio.gather(*(owner.commit() for owner in owners.values()))
                 await asyncio.gather(*(owner.stop() for owner in owners.values()))
+                if self._standby is not None:
+                    await self._standby.stop()
         except TimeoutError:
             todo = "nothing: the next start takes up from the commit before"
             leave(f"{self.source}: the last commit took more than {CLOSE_S:.0f} s", todo)

@@ -1,0 +1,71 @@
+"""A warm standby: the partitions that other workers own, kept in checkpoints of ours as their changelog grows.
+
+When one of them becomes ours, the restore reads what the checkpoint lacks, and not the changelog from its beginning.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+
+from freshet.settings import Settings
+from streams.engine.checkpoint import Checkpoint
+from streams.engine.leave import leave
+from streams.engine.metrics import STANDBY_LAG
+from streams.engine.restore import follow
+from streams.engine.rows import Memory, Rows
+
+
+class Replica:
+    """What a followed partition is read into: rows that leave memory with each checkpoint."""
+
+    def __init__(self, checkpoint: Checkpoint, every: int) -> None:
+        self.rows = Rows(checkpoint, Memory(0), every)
+        self.load, self.loaded_to = self.rows.load, self.rows.loaded_to
+
+    def resume(self, oldest: int, end: int) -> int:
+        """See `restore.Loadable`."""
+        self.rows.resume(oldest, end)
+        return max(oldest, self.rows.position)
+
+
+class Standby:
+    """Of one stage. It must not follow a partition while the worker owns it: both would write to its checkpoint."""
+
+    def __init__(self, settings: Settings, source: str, log_topic: str) -> None:
+        self._settings, self._source, self._log_topic = settings, source, log_topic
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self, partitions: Iterable[int]) -> None:
+        """Follow these partitions from now on, and no others."""
+        await self.stop()
+        self._task = asyncio.create_task(self._follow(set(partitions)), name=f"standby {self._source}")
+
+    async def stop(self) -> None:
+        """Write what has come to the checkpoints, and close them."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+    async def _follow(self, partitions: set[int]) -> None:
+        every, replicas = self._settings.checkpoint_rows, dict[int, Replica]()
+        try:
+            for p in partitions:
+                checkpoint = Checkpoint.of(self._settings, self._log_topic, p)
+                assert checkpoint is not None, "settings see to it that a standby has a name"
+                replicas[p] = Replica(checkpoint, every)
+            if replicas:
+                await follow(self._settings.kafka, self._log_topic, replicas, self._lag)
+        except Exception as error:
+            todo = "restart; nothing is lost. If it repeats, look at the cause below, and at the disk of FRESHET_HOME"
+            leave(f"{self._source}: the standby of partitions {sorted(partitions)} failed", todo, error)
+        finally:
+            for p, replica in replicas.items():
+                await replica.rows.save()
+                replica.rows.close()
+                with suppress(KeyError):
+                    STANDBY_LAG.remove(self._source, str(p))
+
+    def _lag(self, partition: int, records: int) -> None:
+        STANDBY_LAG.labels(self._source, str(partition)).set(records)
