@@ -21,7 +21,8 @@ from feature_repo.features import item as item_profile
 from freshet.settings import Settings
 from streams.catalogue import Catalogue
 from streams.events import Micros, now
-from streams.profiles import header, is_meta_key, t_item
+from streams.profiles import header, is_meta_key
+from streams.tiled import t_item
 from streams.topics import ITEM_FEATURES
 
 RETRY_S = 1.0

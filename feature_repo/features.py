@@ -5,7 +5,8 @@ To add a feature, add a line; `freshet backfill` then fills in its past. `docs/r
 """
 
 from streams.aggregates import Count, Decayed, Distinct, Mean, Recent, Since, Sum, on
-from streams.profiles import Profile, TiledProfile
+from streams.profiles import Profile
+from streams.tiled import TiledProfile
 
 liked = on("click", "cart", "purchase", "like") | on("rate", at_least=4)
 """What counts as a sign of liking, for features and for labels alike."""

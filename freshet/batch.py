@@ -20,7 +20,8 @@ from freshet.settings import Settings
 from monitoring import raw
 from streams.catalogue import read_catalogue
 from streams.events import now
-from streams.profiles import header, t_item
+from streams.profiles import header
+from streams.tiled import t_item
 from streams.topics import ITEM_FEATURES, USER_FEATURES
 
 AT_ONCE = 1_000

@@ -25,7 +25,7 @@ from feature_repo.features import user as user_profile
 from freshet.settings import Settings
 from streams.catalogue import read_catalogue
 from streams.events import BadEvent, Micros, decode
-from streams.profiles import CLOSING, t_item
+from streams.tiled import CLOSING, t_item
 from streams.topics import EVENTS
 from training import point_in_time
 

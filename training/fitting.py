@@ -7,6 +7,7 @@ decides between models. Then `assemble` fits recall again on all of it. Evaluati
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from training import item_to_item, lightgcn, rankers
 from training.clock import Clock
 from training.datasets import Asking, Log, Question, asked_before, questions
 from training.evaluation import ask
+from training.parallel import ALONE, Crew
 from training.parameters import Parameters
 from training.rankers import Fitted, Listing
 
@@ -70,18 +72,25 @@ class Draft:
     held: list[Listing]
 
 
-def recall(log: Log, stop: int, clock: Clock, given: Parameters) -> Recall:
+def recall(log: Log, stop: int, clock: Clock, given: Parameters, crew: Crew = ALONE) -> Recall:
     """All learned sources, from the first `stop` interactions."""
     liked = log.matrix(stop)
     with clock.step("fit item-to-item"):
         links = item_to_item.fit(liked, given.links)
     with clock.step("fit LightGCN"):
-        graph = lightgcn.fit(liked, given.graph)
+        graph = crew.fit(partial(lightgcn.fit, liked, given.graph))
     return Recall({item_id: n for n, item_id in enumerate(log.item_ids)}, links, graph)
 
 
 def draft(
-    log: Log, cut: int, categories: Categories, asker: Asker, audit: Audit, clock: Clock, given: Parameters
+    log: Log,
+    cut: int,
+    categories: Categories,
+    asker: Asker,
+    audit: Audit,
+    clock: Clock,
+    given: Parameters,
+    crew: Crew = ALONE,
 ) -> Draft:
     """What the stages after recall are fitted to, from the first `cut` interactions."""
     inner, held = int(INNER * cut), int(HELD * cut)
@@ -91,7 +100,7 @@ def draft(
         some = start + np.flatnonzero(log.liked[start:stop])
         return asked_before(log, sorted(rng.choice(some, min(size, len(some)), replace=False).tolist()))
 
-    inner_recall = recall(log, inner, clock, given)
+    inner_recall = recall(log, inner, clock, given, crew)
     length = np.linalg.norm(inner_recall.lightgcn.items, axis=1, keepdims=True)
     vectors: Floats = (inner_recall.lightgcn.items / np.maximum(length, 1e-6)).astype(np.float32)
     vectors[np.asarray(log.matrix(inner).sum(0)).ravel() == 0] = 0.0
@@ -116,7 +125,7 @@ def draft(
     return Draft(vectors, train, test)
 
 
-def stages(drafted: Draft, clock: Clock, given: Parameters) -> Stages:
+def stages(drafted: Draft, clock: Clock, given: Parameters, crew: Crew = ALONE) -> Stages:
     """Fit the stages after recall."""
     with clock.step("fit DIN, RankNet, LambdaRank"):
         fitted = rankers.fit(
@@ -125,6 +134,7 @@ def stages(drafted: Draft, clock: Clock, given: Parameters) -> Stages:
             input_names(SOURCES),
             din_epochs=given.din_epochs,
             din_rate=given.din_rate,
+            crew=crew,
         )
     return Stages(fitted, drafted.vectors, float(np.mean([x.labels.any() for x in drafted.held])))
 
@@ -139,7 +149,9 @@ def category_vectors(log: Log, vectors: Floats, categories: Categories) -> dict[
     return {name: vectors[rows].mean(0) for name, rows in members.items()}
 
 
-def assemble(log: Log, stop: int, after: Stages, categories: Categories, clock: Clock, given: Parameters) -> Cascade:
+def assemble(
+    log: Log, stop: int, after: Stages, categories: Categories, clock: Clock, given: Parameters, crew: Crew = ALONE
+) -> Cascade:
     """A cascade whose recall has seen the first `stop` interactions."""
     near = category_vectors(log, after.vectors, categories)
     filled = after.vectors.copy()
@@ -148,5 +160,10 @@ def assemble(log: Log, stop: int, after: Stages, categories: Categories, clock: 
             filled[n] = np.mean(known, axis=0)
     fitted = after.fitted
     return Cascade(
-        recall(log, stop, clock, given), filled, near, fitted.din, fitted.reranker, calibration=fitted.calibration
+        recall(log, stop, clock, given, crew),
+        filled,
+        near,
+        fitted.din,
+        fitted.reranker,
+        calibration=fitted.calibration,
     )

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from bentos.inputs import Floats
 from bentos.stages.recall import LightGCN
+from training.parallel import add_up, part
 
 EpochDone = Callable[[int, Tensor], bool]
 """Called after each epoch with its number and the propagated items; True stops the training."""
@@ -86,18 +87,19 @@ def fit(liked: csr_matrix, parameters: Parameters | None = None, on_epoch: Epoch
     for epoch in range(p.epochs):
         order = torch.from_numpy(rng.permutation(len(rows)))
         for begin in range(0, len(order), p.batch):
-            pick = order[begin : begin + p.batch]
+            batch = order[begin : begin + p.batch]
+            pick = part(batch)
             u, i, w = rows[pick], cols[pick], weight[pick]
             user, item = propagate()
             mine = user[u] - w[:, None] * item[i]
             others = torch.from_numpy(rng.integers(0, items, p.negatives))
             positive = (mine * item[i]).sum(1, keepdim=True)
             negative = (mine @ item[others].T).masked_fill(i[:, None] == others[None, :], -1e9)
-            loss = nn.functional.cross_entropy(
-                scale * torch.cat([positive, negative], 1), torch.zeros(len(pick), dtype=torch.long)
-            )
+            scores, right = scale * torch.cat([positive, negative], 1), torch.zeros(len(pick), dtype=torch.long)
+            loss = nn.functional.cross_entropy(scores, right, reduction="sum") / len(batch)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
+            add_up([base, scale])
             optimizer.step()
         if on_epoch is not None:
             with torch.no_grad():

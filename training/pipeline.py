@@ -32,6 +32,7 @@ from training.datasets import Asking, Log, Question, asked_before, audit, read
 from training.evaluation import RANKED, WHOLE, K, Panel, Result, Scoreboard, ranked, source, staged, whole
 from training.gate import Gate, Rival
 from training.intervals import Interval
+from training.parallel import Crew
 from training.reference import Reference
 
 SPLIT = 0.8
@@ -69,16 +70,18 @@ def train(
     most_questions: int = 20_000,
     register: bool = True,
     threads: int = 2,
+    workers: int = 1,
     progress: Progress | None = None,
 ) -> TrainReport:
     """Train, evaluate and (unless told not to, or the gate refuses it) register a bundle and make it champion.
 
-    `most_questions` bounds the questions of each protocol; beyond it an even sample is asked. Raises `NoData` when
-    there is too little to learn from, `datasets.Skew` when training and Feast disagree on a value, and `BadParameters`.
+    `most_questions` bounds the questions of each protocol; beyond it an even sample is asked. LightGCN and DIN are
+    fitted by so many `workers` of a Ray cluster. Raises `NoData` when there is too little to learn from,
+    `datasets.Skew` when training and Feast disagree on a value, `BadParameters`, and `parallel.NoCluster`.
     """
     key = settings.signing_key()
     torch.set_num_threads(threads)
-    clock = Clock(progress)
+    clock, crew = Clock(progress), Crew(workers, settings.home / "ray")
     with clock.step("read"):
         log, categories = read(settings)
         store = open_store(settings)
@@ -91,12 +94,13 @@ def train(
 
     cut = int(split * len(log))
     given = parameters.load(settings, int(log.at[cut - 1]))
-    after = fitting.stages(fitting.draft(log, cut, categories, asker, check, clock, given), clock, given)
-    cascade = fitting.assemble(log, cut, after, categories, clock, given)
+    drafted = fitting.draft(log, cut, categories, asker, check, clock, given, crew)
+    after = fitting.stages(drafted, clock, given, crew)
+    cascade = fitting.assemble(log, cut, after, categories, clock, given, crew)
     rival, missing = _champion(settings, key)
     results, reference, over, reliability = _evaluate(log, cut, cascade, rival, asker, clock, protocols, most_questions)
     validation = {f"recall@{cascade.size}": after.found, **after.fitted.validation}
-    final = fitting.assemble(log, len(log), after, categories, clock, given)
+    final = fitting.assemble(log, len(log), after, categories, clock, given, crew)
     with clock.step("gate"):
         broken = edge_cases.failures(final, {item_id: categories.get(item_id, ()) for item_id in log.item_ids})
         verdict = gate.judge(broken, over[0], Rival(over[1], over[2], missing))

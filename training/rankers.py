@@ -7,6 +7,7 @@ picked by a recall score, that score itself becomes a sign of a negative.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import lightgbm
 import numpy as np
@@ -19,6 +20,7 @@ from bentos.inputs import Floats
 from bentos.stages.rank import Calibration, Din, gap_bucket, rank
 from bentos.stages.rerank import Blend, Keep, LambdaRank, RankNet, Reranker
 from training import calibration
+from training.parallel import ALONE, Crew, add_up, part
 
 SEED = 7
 LEAST_TRAIN, LEAST_HELD = 50, 20
@@ -62,10 +64,21 @@ def _padded(history: Sequence[Floats], dim: int) -> tuple[torch.Tensor, torch.Te
     return torch.from_numpy(out), torch.from_numpy(mask)
 
 
-def _list_loss(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Softmax over the list against the positives' share (ListNet with binary labels)."""
+def _loss(din: Din, lists: Sequence[Listing], picks: Sequence[npt.NDArray[np.int64]]) -> torch.Tensor:
+    """Softmax over the picks of each list against its positives' share (ListNet with binary labels), summed."""
+    dim = lists[0].features.vectors.shape[1]
+    history, mask = _padded([x.features.history for x in lists], dim)
+    ages, _ = _padded([x.features.ages_s[:, None] for x in lists], 1)
+    scores, _ = din(
+        torch.from_numpy(np.stack([x.features.inputs[p] for x, p in zip(lists, picks, strict=True)])),
+        history,
+        gap_bucket(ages[:, :, 0]),
+        mask,
+        torch.from_numpy(np.stack([x.features.vectors[p] for x, p in zip(lists, picks, strict=True)])),
+    )
+    labels = torch.from_numpy(np.stack([x.labels[p] for x, p in zip(lists, picks, strict=True)]))
     target = labels / labels.sum(1, keepdim=True)
-    return -(target * torch.log_softmax(scores, 1)).sum(1).mean()
+    return -(target * torch.log_softmax(scores, 1)).sum()
 
 
 def fit_din(train: Sequence[Listing], *, epochs: int, learning_rate: float, size: int = 40, batch: int = 64) -> Din:
@@ -83,20 +96,11 @@ def fit_din(train: Sequence[Listing], *, epochs: int, learning_rate: float, size
             lists = [train[i] for i in order[begin : begin + batch]]
             picks = [x.sample(size, rng) for x in lists]
             short = min(len(p) for p in picks)
-            picks = [p[:short] for p in picks]
-            history, mask = _padded([x.features.history for x in lists], dim)
-            ages, _ = _padded([x.features.ages_s[:, None] for x in lists], 1)
-            scores, _ = din(
-                torch.from_numpy(np.stack([x.features.inputs[p] for x, p in zip(lists, picks, strict=True)])),
-                history,
-                gap_bucket(ages[:, :, 0]),
-                mask,
-                torch.from_numpy(np.stack([x.features.vectors[p] for x, p in zip(lists, picks, strict=True)])),
-            )
-            labels = torch.from_numpy(np.stack([x.labels[p] for x, p in zip(lists, picks, strict=True)]))
-            loss = _list_loss(scores, labels)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            if ours := part(list(zip(lists, picks, strict=True))):
+                loss = _loss(din, [x for x, _ in ours], [p[:short] for _, p in ours]) / len(lists)
+                loss.backward()  # type: ignore[no-untyped-call]
+            add_up(din.parameters())
             nn.utils.clip_grad_norm_(din.parameters(), 1.0)
             optimizer.step()
             schedule.step()
@@ -213,6 +217,7 @@ def fit(
     size: int = 60,
     din_epochs: int,
     din_rate: float,
+    crew: Crew = ALONE,
 ) -> Fitted:
     """Fit all stages after recall. Raises `ValueError` when there are too few lists with a positive to learn from."""
     asked = held
@@ -223,7 +228,7 @@ def fit(
             f"at least {LEAST_TRAIN} and {LEAST_HELD} are needed: feed in more events (`freshet replay`, "
             "`freshet simulate`) and train again"
         )
-    din = fit_din(train, epochs=din_epochs, learning_rate=din_rate)
+    din = crew.fit(partial(fit_din, train, epochs=din_epochs, learning_rate=din_rate))
     rng = np.random.default_rng(SEED)
     picks = [x.sample(size, rng) for x in train]
     rows = [with_din(din, x, p) for x, p in zip(train, picks, strict=True)]

@@ -45,12 +45,12 @@ from freshet.settings import get_settings
 from streams.aggregates import DAY, SECOND
 from streams.catalogue import Item
 from streams.events import Event, Micros
-from streams.profiles import t_item
 from streams.replay.player import play
 from streams.simulate.history import History
 from streams.simulate.sessions import FOCUSED, IMPRESSION, KINDS, Visits, act, draw_visits
 from streams.simulate.shopper import EventBody, Shopper
 from streams.simulate.world import Floats, World, WorldSpec, examined, probability
+from streams.tiled import t_item
 from training.baselines import baselines
 from training.datasets import Question, read_log
 

@@ -19,6 +19,9 @@ def train(
     questions: Annotated[int, typer.Option(help="Most questions to ask of each protocol.", min=100)] = 20_000,
     register: Annotated[bool, typer.Option(help="Register the bundle and make it champion.")] = True,
     threads: Annotated[int, typer.Option(help="Threads of the training.", min=1)] = 2,
+    workers: Annotated[
+        int, typer.Option(help="Processes that fit LightGCN and DIN, here or on the Ray cluster of RAY_ADDRESS.", min=1)
+    ] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Train the cascade on point-in-time features, compare it with its baselines, register a signed bundle.
@@ -43,6 +46,7 @@ def train(
             most_questions=questions,
             register=register,
             threads=threads,
+            workers=workers,
             progress=progress,
         )
     if as_json:

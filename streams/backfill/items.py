@@ -16,7 +16,8 @@ from feature_repo.features import item
 from streams.aggregates import TILE
 from streams.backfill.rows import RowWriter, Tell
 from streams.events import LATEST, Event, Micros, decode, encode
-from streams.profiles import CLOSING, State
+from streams.profiles import State
+from streams.tiled import CLOSING
 
 BATCH = 50_000
 MEMORY = "1GB"

@@ -18,7 +18,8 @@ from streams.engine.ring import KEY as RING_KEY
 from streams.engine.ring import Ring
 from streams.engine.states import Fold, Gap, ProfileFold
 from streams.events import BadEvent, Event, Micros, decode
-from streams.profiles import Profile, TiledProfile, newest_of
+from streams.profiles import Profile, newest_of
+from streams.tiled import TiledProfile
 from streams.topics import EVENTS, ITEM_DELTAS, ITEM_FEATURES, USER_FEATURES, partition_of
 
 M64 = (1 << 64) - 1

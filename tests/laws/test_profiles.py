@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from feature_repo.features import item, user
 from streams.aggregates import DAY, HOUR, TILE, BadDeclaration, Count, Decayed, Distinct, Mean, Recent, Since, Sum, on
 from streams.events import Event
-from streams.profiles import BadState, Profile, State, TiledProfile, header, t_item
+from streams.profiles import BadState, Profile, State, header
+from streams.tiled import TiledProfile, t_item
 from tests.laws.streams_of_events import START, events
 
 ORDER_FREE = [

@@ -20,8 +20,9 @@ from freshet.settings import Settings
 from streams.aggregates import Count, Recent, hash64
 from streams.engine import fold, owner, restore, ring, stage, transaction
 from streams.events import Event, encode
-from streams.profiles import Profile, TiledProfile
+from streams.profiles import Profile
 from streams.sinks import online
+from streams.tiled import TiledProfile
 from streams.topics import EVENTS, ITEM_FEATURES, USER_FEATURES, partition_of
 from tests.sim import checks
 from tests.sim.broker import Broker, Consumer, Producer

@@ -15,8 +15,9 @@ from streams.aggregates import TILE
 from streams.backfill import BackfillError, backfill
 from streams.engine.fold import UserFold
 from streams.events import Event, Micros
-from streams.profiles import CLOSING, Profile, header
+from streams.profiles import Profile, header
 from streams.sinks import files
+from streams.tiled import CLOSING
 from tests.streams.folded import Record, archive, fold, history, partitioned
 
 
