@@ -67,7 +67,7 @@ def train(
     *,
     split: float = SPLIT,
     protocols: Sequence[str] = PROTOCOLS,
-    most_questions: int = 20_000,
+    most_questions: int = 5_000,
     register: bool = True,
     threads: int = 2,
     workers: int = 1,

@@ -16,7 +16,7 @@ from freshet.cli.recommend import recommend
 def train(
     split: Annotated[float, typer.Option(help="Part of the data, by time, to train on.", min=0.5, max=0.95)] = 0.8,
     protocol: Annotated[list[str], typer.Option(help="static or prequential; may be given twice. Default: both.")] = [],  # noqa: B006
-    questions: Annotated[int, typer.Option(help="Most questions to ask of each protocol.", min=100)] = 20_000,
+    questions: Annotated[int, typer.Option(help="Most questions to ask of each protocol.", min=100)] = 5_000,
     register: Annotated[bool, typer.Option(help="Register the bundle and make it champion.")] = True,
     threads: Annotated[int, typer.Option(help="Threads of the training.", min=1)] = 2,
     workers: Annotated[
