@@ -18,13 +18,18 @@ from bentos.inputs import Floats
 from bentos.stages.recall import LightGCN
 from training.parallel import add_up, part
 
+MOST_STEPS = 64
+"""In an epoch: every step goes through the whole graph, so a fixed batch would make the cost grow with its square."""
 EpochDone = Callable[[int, Tensor], bool]
 """Called after each epoch with its number and the propagated items; True stops the training."""
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """Chosen on a validation split inside the training part of MovieLens 100K; see docs/reference/evaluation.md."""
+    """Chosen on a validation split inside the training part of MovieLens 100K; see docs/reference/evaluation.md.
+
+    `batch`: pairs of a step; more where an epoch would else have more than `MOST_STEPS`.
+    """
 
     dim: int = 64
     epochs: int = 12
@@ -84,10 +89,11 @@ def fit(liked: csr_matrix, parameters: Parameters | None = None, on_epoch: Epoch
         final = base + _Propagate.apply(backward, forward, first)
         return _Propagate.apply(forward, backward, final), final
 
+    size = max(p.batch, -(-len(rows) // MOST_STEPS))
     for epoch in range(p.epochs):
         order = torch.from_numpy(rng.permutation(len(rows)))
-        for begin in range(0, len(order), p.batch):
-            batch = order[begin : begin + p.batch]
+        for begin in range(0, len(order), size):
+            batch = order[begin : begin + size]
             pick = part(batch)
             u, i, w = rows[pick], cols[pick], weight[pick]
             user, item = propagate()
