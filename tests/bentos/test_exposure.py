@@ -132,6 +132,7 @@ def test_by_hand() -> None:
     # .5: the first as .63 / 1.63 is less than half; then whenever the tail's part falls below half but for one place
     assert filled(candidates, 10, 0.5)[0] == 10
     assert filled(candidates, 10, 1.0) == list(range(10, 20))
+    assert filled(candidates, 1, 0.1) == [10], "a place cannot be divided"
     assert share(np.array([True, False, False])) == pytest.approx(1 / (1 + 1 / log2(3) + 0.5))
     assert share(np.array([], dtype=bool)) == 0
 
