@@ -26,6 +26,7 @@ from bentos.responses import ResponseLog
 from bentos.shown import shown
 from bentos.stages.explain import Because
 from bentos.stages.explore import Draw
+from bentos.stages.exposure import share, tail
 from bentos.users import Unavailable, Users
 from feature_repo.features import user as user_profile
 from freshet.settings import Settings
@@ -149,7 +150,7 @@ class Answering:
                     result, logged = self._answer(start, ask, version, at, missing, arm, explain)
                     if WHOLE.issuperset(result.fallback):
                         await self.cache.put(key, Kept(basis, result.model_dump(), logged))
-        self.meters.answer(result.stages_ms, result.fallback, arm == "popular")
+        self.meters.answer(result.stages_ms, result.fallback, arm == "popular", logged.get("tail_exposure"))
         about = {name: logged[name] for name in ("request_id", "user_id", "at", "k")} | {"context": context}
         self.log.put(user_id, about, about | logged)
         if version >= 0:
@@ -206,6 +207,7 @@ class Answering:
                 for n, p in enumerate(picks)
             ],
             "explored": _explored(answer.explored, picks, items),
+            "tail_exposure": share(tail(items)[[p.row for p in picks]]) if picks else None,
             "user_values": ask.user_values,
             "item_values": {p.item_id: items.values_of(p.row) for p in picks},
         }
@@ -314,5 +316,7 @@ def _ms(start: float) -> float:
 
 def _warm(bundle: Bundle | None, items: ItemMatrix) -> None:
     """Derive on this thread what the first question would otherwise wait for. A bundle that cannot answer says so."""
+    if len(items):
+        tail(items)
     if bundle is not None and len(items):
         bundle.cascade.recommend(Ask("", user_profile.values(None, items.tile), items, 1))

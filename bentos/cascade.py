@@ -15,10 +15,11 @@ import numpy.typing as npt
 from bentos.inputs import Floats, History, Indices, ItemMatrix, candidate_rows
 from bentos.stages.explain import Because, because
 from bentos.stages.explore import Draw, explore
+from bentos.stages.exposure import placed, tail
 from bentos.stages.rank import PLAIN, Calibration, Din, probabilities, rank
 from bentos.stages.recall import Recall, candidates
 from bentos.stages.rerank import Reranker, diversify
-from bentos.stages.rules import NONE, Rules, capped
+from bentos.stages.rules import NONE, Rules
 
 HISTORY = 50
 """Items of the history that ranking attends to."""
@@ -111,7 +112,8 @@ def allowed(ask: Ask) -> npt.NDArray[np.bool_]:
 def explored(ask: Ask, rows: Indices, likely: Floats, taken: Indices) -> list[Draw]:
     """How the places that explore are filled: the last ones of the first half of the answer, and none at its top.
 
-    A house cap on categories bars what has one of the categories that are full already.
+    A house cap on categories bars what has one of the categories that are full already; a share for the tail bars the
+    head.
     """
     if ask.dice is None or len(taken) < 2:
         return []
@@ -124,6 +126,9 @@ def explored(ask: Ask, rows: Indices, likely: Floats, taken: Indices) -> list[Dr
     if ask.rules.most_per_category is not None:
         full = ask.items.categories[kept].sum(0) + count > ask.rules.most_per_category
         open_ = ~(ask.items.categories[rows][:, full] > 0).any(1)
+        rows, likely = rows[open_], likely[open_]
+    if ask.rules.least_tail_exposure:
+        open_ = tail(ask.items)[rows]
         rows, likely = rows[open_], likely[open_]
     return explore(ask.items, rows, likely, taken, places, ask.dice)
 
@@ -200,12 +205,14 @@ class Cascade:
         categories, rules = ask.items.categories[f.rows], ask.rules
         if rules.boost:
             scores = scores + rules.boosts(ask.items)[f.rows] * np.float32(scores.std() or 1.0)
-        if rules.most_per_category is None:
+        most, least = rules.most_per_category, rules.least_tail_exposure
+        if most is None and not least:
             return diversify(scores, categories, ask.k, self.diversity), scores
         various = diversify(scores, categories, 3 * ask.k, self.diversity)
         others = np.setdiff1d(np.arange(len(scores)), various)
-        order = [*various.tolist(), *others[np.argsort(-scores[others], kind="stable")].tolist()]
-        return np.array(capped(order, categories, ask.k, rules.most_per_category), dtype=np.int64), scores
+        order = np.concatenate([various, others[np.argsort(-scores[others], kind="stable")]])
+        of_tail = tail(ask.items)[f.rows[order]]
+        return order[placed(of_tail, categories[order], ask.k, least, most)], scores
 
     def recommend(self, ask: Ask, late: Callable[[], bool] = lambda: False) -> Answer:
         """Answer one question. Deterministic: equal scores keep the order in which recall named them.

@@ -216,7 +216,8 @@ class Settings(BaseSettings):
         "docs/explanation/cascade.md. 0 explores nothing.",
     )
     rules_file: Annotated[Path | None, BeforeValidator(_none_if_blank)] = Field(
-        None, description="TOML file of house rules (hide, boost, pin, cap) for serving; see docs/how-to/rules.md."
+        None,
+        description="TOML file of house rules (hide, boost, pin, cap, exposure) for serving; see docs/how-to/rules.md.",
     )
     bundle_key: SecretStr = Field(
         default_factory=_local_bundle_key,

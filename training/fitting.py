@@ -13,15 +13,18 @@ import numpy as np
 
 from bentos.cascade import Cascade
 from bentos.inputs import Floats, input_names
+from bentos.stages.exposure import tail
 from bentos.stages.recall import SOURCES, Recall
 from freshet.settings import Settings
 from training import item_to_item, lightgcn, rankers
 from training.clock import Clock
 from training.datasets import Asking, Log, Question, asked_before, questions
 from training.evaluation import ask
+from training.exposure import Dial, dials
 from training.parallel import ALONE, Crew
 from training.parameters import Parameters
 from training.rankers import Fitted, Listing
+from training.shown import novelty
 
 INNER, HELD = 0.75, 0.9
 """Parts of the training data: recall is fitted up to `INNER`, ranking up to `HELD`, the rest validates."""
@@ -55,12 +58,13 @@ class Stages:
     """What does not change when recall is fitted again: the stages after it, and the item vectors that they learned on.
 
     The vectors are those of the inner recall, so that no label of ranking is in them. `found` is the share of the
-    validation's answers that were among the candidates.
+    validation's answers that were among the candidates, `dials` what exposure for the long tail costs there.
     """
 
     fitted: Fitted
     vectors: Floats
     found: float
+    dials: list[Dial]
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +117,8 @@ def draft(
         for n, question in enumerate(asker(some, name)):
             f = whole.features(ask(question))
             good = [question.items.ids[row] in question.positives for row in f.rows.tolist()]
-            out.append(Listing(f, np.array(good, dtype=np.float32)))
+            liked, items = np.array(good, dtype=np.float32), question.items
+            out.append(Listing(f, liked, question.user_id, tail(items)[f.rows], novelty(items)[f.rows]))
             if n % every == 0 and len(checked) < AUDITED:
                 checked.append((question, question.items.ids[int(dice.integers(len(question.items)))]))
         return out
@@ -136,7 +141,9 @@ def stages(drafted: Draft, clock: Clock, given: Parameters, crew: Crew = ALONE) 
             din_rate=given.din_rate,
             crew=crew,
         )
-    return Stages(fitted, drafted.vectors, float(np.mean([x.labels.any() for x in drafted.held])))
+    with clock.step("dial"):
+        cost = dials(fitted, drafted.held, len(drafted.vectors))
+    return Stages(fitted, drafted.vectors, float(np.mean([x.labels.any() for x in drafted.held])), cost)
 
 
 def category_vectors(log: Log, vectors: Floats, categories: Categories) -> dict[str, Floats]:

@@ -30,6 +30,7 @@ from training.calibration import Reliability
 from training.clock import Clock
 from training.datasets import Asking, Log, Question, asked_before, audit, read
 from training.evaluation import RANKED, WHOLE, K, Panel, Result, Scoreboard, ranked, source, staged, whole
+from training.exposure import Dial
 from training.gate import Gate, Rival
 from training.intervals import Interval
 from training.parallel import Crew
@@ -47,12 +48,14 @@ UNTIL = "until"
 class TrainReport:
     """What a training gave. `version` is the registered bundle's, None where there is none. `seconds` by step.
 
-    `reliability`: how far the probabilities can be believed, on the prequential questions; empty without them.
+    `reliability`: how far the probabilities can be believed, on the prequential questions; empty without them. `dials`:
+    what exposure for the long tail costs, on the validation lists.
     """
 
     results: list[Result]
     validation: dict[str, float]
     reliability: dict[str, float]
+    dials: list[Dial]
     reranker: str
     version: str | None
     seconds: dict[str, float]
@@ -124,13 +127,23 @@ def train(
                     "parameters": msgspec.json.encode(given).decode(),
                 },
                 {**metrics, **{f"validation {name}": value for name, value in validation.items()}, **reliability},
-                report.markdown(results),
+                report.markdown(results, after.dials),
                 verdict.reasons,
             )
     reranker = type(after.fitted.reranker).__name__
     cut_at = int(log.at[cut - 1])
     return TrainReport(
-        results, validation, reliability, reranker, version, clock.seconds, audited, liked, cut_at, verdict
+        results,
+        validation,
+        reliability,
+        after.dials,
+        reranker,
+        version,
+        clock.seconds,
+        audited,
+        liked,
+        cut_at,
+        verdict,
     )
 
 

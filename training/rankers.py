@@ -29,10 +29,16 @@ LEAST_TRAIN, LEAST_HELD = 50, 20
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """One question's candidates and which of them were liked: labels float32 [m]."""
+    """One question's candidates and which of them were liked: labels float32 [m].
+
+    `tail` bool [m]: which are in the long tail; `novelty` float [m]: in bits.
+    """
 
     features: Features
     labels: Floats
+    user_id: str
+    tail: npt.NDArray[np.bool_]
+    novelty: npt.NDArray[np.float64]
 
     def sample(self, size: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
         """All positives and as many others, drawn evenly, as fit into `size`. int64 [<= size]."""

@@ -1,6 +1,7 @@
 """The table of a training: every model and every stage under each protocol, for a terminal and for the registry."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from training.evaluation import MEASURES, Result
@@ -8,18 +9,25 @@ from training.evaluation import MEASURES, Result
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from training.exposure import Dial
+    from training.intervals import Interval
     from training.pipeline import TrainReport
 
 SHOWN = ("HR@10", "HR@20", "NDCG@10", "NDCG@20", "Recall@20")
 """The measures of the terminal's table; the page in MLflow and `--json` have all."""
-BEYOND = {"coverage": ".3f", "Gini": ".3f", "novelty": ".2f", "likes": ".1f", "diversity": ".3f"}
+BEYOND = {"coverage": ".3f", "Gini": ".3f", "novelty": ".2f", "likes": ".1f", "diversity": ".3f", "tail": ".3f"}
 COSTS = {"training_s": ".1f", "inference_ms": ".2f", "size_mb": ".2f"}
+DIALS = ("least_tail_exposure", "NDCG@10", "change", "tail", "too few", "coverage", "Gini", "novelty")
 HEADINGS = ("model", *SHOWN, "cascade ahead by", "coverage", "training s", "inference ms", "size MB")
 
 
 def ahead(result: Result) -> str:
     """By how much NDCG@10 of the cascade is above the model's, with its 95% interval."""
-    return "" if result.behind is None else "{:+.4f} [{:+.4f}, {:+.4f}]".format(*result.behind)
+    return "" if result.behind is None else _difference(result.behind)
+
+
+def _difference(interval: "Interval") -> str:
+    return "{:+.4f} [{:+.4f}, {:+.4f}]".format(*interval)
 
 
 def cells(result: Result) -> tuple[str, ...]:
@@ -33,8 +41,19 @@ def cells(result: Result) -> tuple[str, ...]:
     )
 
 
-def tables(results: Sequence[Result]) -> "list[Table]":
-    """One table a protocol; the best figure of each measure is bold."""
+def setting(dial: "Dial") -> tuple[str, ...]:
+    """One row of the table of dials, as `DIALS` name them."""
+    return (
+        f"{dial.least:g}",
+        f"{dial.ndcg:.4f}",
+        _difference(dial.change) if dial.least else "",
+        *(f"{value:.3f}" for value in (dial.tail, dial.short, dial.coverage, dial.gini)),
+        f"{dial.novelty:.2f}",
+    )
+
+
+def tables(results: Sequence[Result], dials: "Sequence[Dial]") -> "list[Table]":
+    """One table a protocol, the best figure of each measure bold; and what exposure for the long tail costs."""
     from rich.table import Table
 
     made = []
@@ -51,11 +70,14 @@ def tables(results: Sequence[Result]) -> "list[Table]":
                     shown[n] = f"[bold]{shown[n]}[/]"
             table.add_row(*shown)
         made.append(table)
-    return made
+    table = Table(*DIALS, title="exposure of the long tail, on validation", title_justify="left", box=None)
+    for dial in dials:
+        table.add_row(*setting(dial))
+    return [*made, table]
 
 
-def markdown(results: Sequence[Result]) -> str:
-    """Everything, for a page, and for the run in MLflow: accuracy, what is beyond it, and slices."""
+def markdown(results: Sequence[Result], dials: "Sequence[Dial]") -> str:
+    """Everything, for a page, and for the run in MLflow: accuracy, what is beyond it, slices, and dials."""
     lines: list[str] = []
     for protocol in dict.fromkeys(r.protocol for r in results):
         rows = [r for r in results if r.protocol == protocol]
@@ -89,7 +111,8 @@ def markdown(results: Sequence[Result]) -> str:
             ("NDCG@10 by slice", *(f"{name} ({counts[name]:,})" for name in kinds)),
             [(r.model, *(f"{r.slices[name][1]:.4f}" for name in kinds)) for r in rows],
         )
-    return "\n".join(lines)
+    lines += ["**exposure of the long tail**, on validation", ""]
+    return "\n".join([*lines, *_table(DIALS, [setting(dial) for dial in dials])])
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -129,6 +152,7 @@ def plain(report: "TrainReport") -> dict[str, Any]:
         "validation": report.validation,
         "reliability": report.reliability,
         "results": [r.flat() for r in report.results],
+        "dials": [asdict(dial) for dial in report.dials],
         "audited": report.audited,
         "seconds": report.seconds,
         "liked": report.liked,

@@ -1,14 +1,11 @@
 """Which kinds of questions there are: by how well the user is known, by how well the item is, by how long ago."""
 
-import numpy as np
-
+from bentos.stages.exposure import KNOWN, tail
 from streams.aggregates import DAY, HOUR, SECOND
 from training.datasets import Question
 
 NEW, LIGHT = 5, 20
-"""A user is new below so many likes, light below the second; an item is new below `NEW` of its own."""
-HEAD = 0.2
-"""The part of the catalogue, most liked first, that is its head."""
+"""A user is new below so many likes, light below the second."""
 
 
 def slices(question: Question) -> list[str]:
@@ -18,9 +15,7 @@ def slices(question: Question) -> list[str]:
     gap = question.user_values["last_seen_s"] * SECOND
     found.append("gap: below an hour" if gap < HOUR else "gap: below a day" if gap < DAY else "gap: a day or more")
     if len(question.positives) == 1:
-        likes = question.items.column("likes_ever")
         row = question.items.index.get(question.positives[0])
-        mine = 0.0 if row is None else float(likes[row])
-        head = np.partition(likes, -max(1, int(HEAD * len(likes))))[-max(1, int(HEAD * len(likes)))]
-        found.append("item: new" if mine < NEW else "item: head" if mine >= head else "item: tail")
+        new = row is None or question.items.column("likes_ever")[row] < KNOWN
+        found.append("item: new" if new else "item: tail" if tail(question.items)[row] else "item: head")
     return found

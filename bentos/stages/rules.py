@@ -1,10 +1,10 @@
 """House rules: what those who run the place say of every answer, whatever the models think. Read by `bentos.house`.
 
 Hidden items never come, boosts and burials move scores before variety is made, a cap bounds how many of a category
-come, and pins take their positions last (`bentos.cascade.pinned`).
+come, the long tail gets a least share of the exposure (`bentos.stages.exposure`), and pins take their positions last
+(`bentos.cascade.pinned`).
 """
 
-from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
@@ -51,6 +51,7 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, eq=False):
     boost: tuple[Boost, ...] = ()
     pin: Annotated[tuple[Pin, ...], msgspec.Meta(max_length=MOST_PINS)] = ()
     most_per_category: Annotated[int, msgspec.Meta(ge=1, le=100)] | None = None
+    least_tail_exposure: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
     mark: str = ""
 
     def hidden(self, items: ItemMatrix) -> npt.NDArray[np.bool_]:
@@ -73,20 +74,3 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, eq=False):
 
 
 NONE = Rules()
-
-
-def capped(order: Sequence[int], categories: Floats, k: int, most: int) -> list[int]:
-    """The first `k` of an order with at most so many of a category; if too few are left, the others follow in order.
-
-    `categories`: [m, c] as 0 and 1, by the numbers in `order`.
-    """
-    room = np.full(categories.shape[1], most)
-    taken, left = list[int](), list[int]()
-    for n in order:
-        of = categories[n].nonzero()[0]
-        if len(taken) < k and (room[of] > 0).all():
-            room[of] -= 1
-            taken.append(n)
-        else:
-            left.append(n)
-    return [*taken, *left][:k]

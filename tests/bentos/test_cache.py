@@ -55,6 +55,7 @@ async def test_the_same_question_is_answered_once_while_nothing_new_is_known(
     logged = [answering.log._queue.get_nowait()[2] for _ in range(2)]
     assert logged[1]["cached"]
     assert logged[0]["item_values"] == logged[1]["item_values"]
+    assert logged[0]["tail_exposure"] == logged[1]["tail_exposure"] > 0
     assert [record["request_id"] for record in logged] == [first.request_id, again.request_id]
 
     for changes in ({"k": 6}, {"exclude": ("i1",)}, {"categories": ("war",)}, {"context": {"arm": "popular"}}):

@@ -5,20 +5,18 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bentos import house
 from bentos.cascade import Ask, allowed, pinned, popular
 from bentos.house import BadRules, House
-from bentos.stages.rules import Boost, Pin, Rules, Which, capped
+from bentos.stages.rules import Boost, Pin, Rules, Which
 from freshet.settings import Settings
 from tests.bentos.small import CATEGORIES, cascade, item_matrix, liking
 
 FILE = """
 most_per_category = 3
+least_tail_exposure = 0.2
 [hide]
 items = ["i39"]
 categories = ["war"]
@@ -66,22 +64,6 @@ def test_no_more_of_a_category_than_the_cap_while_there_are_others() -> None:
     assert len(cascade(size=40).recommend(asked(Rules(most_per_category=1), k=6)).picks) == 6, "then others follow"
 
 
-@given(
-    categories=st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=1, max_size=12),
-    k=st.integers(1, 12),
-    most=st.integers(1, 4),
-)
-def test_a_cap_keeps_the_order_and_leaves_nothing_out_needlessly(
-    categories: list[list[bool]], k: int, most: int
-) -> None:
-    hot = np.array(categories, dtype=np.float32)
-    found = capped(list(range(len(hot))), hot, k, most)
-    assert len(found) == len(set(found)) == min(k, len(hot))
-    fits = [n for n in range(len(found)) if (hot[found[: n + 1]].sum(0) <= most).all()]
-    within = found[: len(fits)]
-    assert within == sorted(within)
-
-
 def test_pins_take_their_positions_and_come_once() -> None:
     plain = ids(asked(Rules()))
     pins = Rules(pin=(Pin(plain[4], 1), Pin("i0", 3), Pin("no such item", 2), Pin("i3", 4)))
@@ -98,7 +80,7 @@ def test_a_file_says_it_all(tmp_path: Path) -> None:
     rules = house.read(file)
     assert rules.hide == Which(frozenset({"i39"}), frozenset({"war"}))
     assert [boost.by for boost in rules.boost] == [0.5, -1.0]
-    assert (rules.pin, rules.most_per_category) == ((Pin("i2", 1),), 3)
+    assert (rules.pin, rules.most_per_category, rules.least_tail_exposure) == ((Pin("i2", 1),), 3, 0.2)
     assert rules.mark
 
 
@@ -106,6 +88,7 @@ def test_a_file_says_it_all(tmp_path: Path) -> None:
     ("text", "why"),
     [
         ("most_per_category = 0", "most_per_category"),
+        ("least_tail_exposure = 1.5", "least_tail_exposure"),
         ("pins = []", "unknown field `pins`"),
         ("[[boost]]\nby = 99", "boost"),
         ("not toml", "rules.toml"),

@@ -107,6 +107,7 @@ def test_novelty_likes_and_diversity_by_hand() -> None:
     assert got["likes"] == pytest.approx(8 / 3)
     assert got["novelty"] == pytest.approx(-(log2(7 / 11) + log2(3 / 11) + log2(1 / 11)) / 3)
     assert got["diversity"] == pytest.approx(2 / 3), "a and b share a category, c shares none"
+    assert got["tail"] == pytest.approx((1 / log2(3) + 1 / 2) / (1 + 1 / log2(3) + 1 / 2)), "a is the head of three"
 
 
 def test_slices_say_who_asks_and_for_what() -> None:

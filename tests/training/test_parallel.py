@@ -32,7 +32,7 @@ def listings(count: int) -> list[Listing]:
         history = History(np.arange(n % 4), np.full(n % 4, 60.0, np.float32))
         rows = np.arange(20)
         f = Features(rows, [("new",)] * 20, drawn(20, 5), drawn(20, 8), drawn(n % 4, 8), history.ages_s, history)
-        made.append(Listing(f, (rows == n % 20).astype(np.float32)))
+        made.append(Listing(f, (rows == n % 20).astype(np.float32), "u", rows < 0, drawn(20).astype(float)))
     return made
 
 

@@ -64,6 +64,9 @@ def test_a_training_ends_in_a_bundle_that_serves(settings: Settings) -> None:
     assert prequential["EASE"] > 1.3 * prequential["popularity"]
     assert {"audit", "register", "evaluate static"} <= set(steps)
 
+    assert report.dials[0].change == (0, 0, 0)
+    assert all(dial.short > 0 or dial.tail >= dial.least for dial in report.dials)
+
     assert report.gate.reasons == []
     assert report.gate.over_popularity.low > 0
     behind = {r.model: r.behind for r in report.results if r.protocol == "prequential"}
