@@ -4,6 +4,7 @@ For each size a broker of its own, a simulated world (a user for every hundred e
 commands that anybody would run: `freshet backfill` and `freshet train --no-register`. Seconds are wall time; memory is
 the peak of the whole process tree, resident, seen four times a second. `--labels` has `freshet
 training-set` join so many labels at the last size, too: all columns of users and items just before as many events.
+`--json` keeps the figures of earlier sizes that are in the file; `--plot` draws all that are there.
 """
 
 import argparse
@@ -98,6 +99,24 @@ def measure(events: int, labels: int) -> dict[str, Any]:
         return figures
 
 
+def plot(figures: list[dict[str, Any]], out: Path) -> None:
+    """Seconds and memory over events, both axes logarithmic, beside a line that grows as the events do."""
+    from matplotlib.figure import Figure
+
+    events = [f["events"] for f in figures]
+    drawing = Figure(figsize=(9, 3.6), layout="constrained")
+    for axes, what, unit in zip(drawing.subplots(1, 2), ("s", "mb"), ("seconds", "peak memory, MB"), strict=True):
+        for command in ("backfill", "train"):
+            axes.loglog(events, [f[f"{command}_{what}"] for f in figures], "o-", label=f"freshet {command}")
+        first = figures[0][f"train_{what}"]
+        axes.loglog(events, [first * n / events[0] for n in events], ":", color="grey", label="in proportion")
+        axes.set_xlabel("events")
+        axes.set_ylabel(unit)
+        axes.legend(frameon=False)
+        axes.grid(alpha=0.3)
+    drawing.savefig(out)
+
+
 def draw(settings: Settings, labels: int, out: Path) -> None:
     """So many labels: the users and instants of events, just before them, each with any item."""
     with duckdb.connect() as db:
@@ -119,21 +138,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, nargs="+", default=[100_000, 500_000, 1_000_000, 5_000_000])
     parser.add_argument("--labels", type=int, default=0, help="rows of a training set at the last size")
-    parser.add_argument("--json", type=Path, help="write the figures there, too")
+    parser.add_argument("--json", type=Path, help="keep the figures there, with those of earlier runs")
+    parser.add_argument("--plot", type=Path, help="draw them there, e.g. growth.svg")
     given = parser.parse_args()
-    table, figures = Table("events", "liked", "backfill s", "its peak MB", "train s", "its peak MB"), []
+    table = Table("events", "liked", "backfill s", "its peak MB", "train s", "its peak MB")
+    known = json.loads(given.json.read_text()) if given.json and given.json.exists() else []
+    figures = {one["events"]: one for one in known}
     for events in given.events:
-        one = measure(events, given.labels if events == given.events[-1] else 0)
-        figures.append(one)
+        figures[events] = measure(events, given.labels if events == given.events[-1] else 0)
+        if given.json:
+            given.json.write_text(json.dumps(sorted(figures.values(), key=lambda one: one["events"]), indent=1))
+    for events, one in sorted(figures.items()):
         table.add_row(
             f"{events:,}", f"{one['liked']:,}", f"{one['backfill_s']:.0f}", f"{one['backfill_mb']:,.0f}",
             f"{one['train_s']:.0f}", f"{one['train_mb']:,.0f}",
         )  # fmt: skip
-        if given.json:
-            given.json.write_text(json.dumps(figures, indent=1))
     Console().print(table)
     if given.labels:
-        print(f"{given.labels:,} labels: {figures[-1]['labels_s']:.0f} s, {figures[-1]['labels_mb']:,.0f} MB")
+        last = figures[given.events[-1]]
+        print(f"{given.labels:,} labels: {last['labels_s']:.0f} s, {last['labels_mb']:,.0f} MB")
+    if given.plot:
+        plot(sorted(figures.values(), key=lambda one: one["events"]), given.plot)
 
 
 if __name__ == "__main__":
