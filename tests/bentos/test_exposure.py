@@ -26,7 +26,7 @@ CASCADE = cascade(size=40)
 """Every item is a candidate."""
 
 kinds = st.lists(st.booleans(), min_size=1, max_size=40)
-leasts = st.floats(0, 1)
+leasts = st.integers(0, 100).map(lambda n: n / 100)
 
 
 def filled(of_tail: list[bool], k: int, least: float) -> list[int]:
