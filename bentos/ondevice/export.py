@@ -1,6 +1,6 @@
 """Writes recall and ranking of a bundle, with all items as they are now, into a folder that a device runs by itself.
 
-Exact where that fits into the size allowed. Where it does not, vectors become int8, link weights and item values
+Exact where that fits into the size allowed. Where it does not, vectors and link weights become int8, item values
 float16, and each item keeps as many of its strongest links as fit. Re-ranking, diversity, exploring and house rules
 stay on the server.
 """
@@ -133,7 +133,8 @@ def catalogue(cascade: Cascade, items: ItemMatrix) -> Catalogue:
     there, n = known >= 0, len(items)
     width = len(items.category_names)
     per_item = [np.flatnonzero(row) for row in items.categories]
-    categories = np.full((n, max(1, max(map(len, per_item)))), width, dtype=np.int32)
+    narrow = np.int16 if width < 1 << 15 else np.int32
+    categories = np.full((n, max(1, max(map(len, per_item)))), width, dtype=narrow)
     for row, of in enumerate(per_item):
         categories[row, : len(of)] = of
     learned = cascade.recall.lightgcn

@@ -20,14 +20,14 @@ from bentos.stages.recall import SESSION_S, SOURCES
 class Catalogue:
     """What the graphs know of n items.
 
-    `categories`: int32 [n, w], each item's category numbers, `width` (how many there are) in empty places.
+    `categories`: int16 or int32 [n, w], each item's category numbers, `width` (how many there are) in empty places.
     `vectors` [n, d] for ranking; `values` [n, f], log(1 + x); `known` [n], 1 for items of the bundle, else 0;
     `graph` [n, d] and `degrees` [n] of LightGCN; `links` int64 [n, l] and `weights` [n, l] of item-to-item, 0 in empty
     places; `heat` [n]; `damped` [n], what a new item's score is divided by, infinite where it is not new.
     """
 
     width: int
-    categories: npt.NDArray[np.int32]
+    categories: npt.NDArray[np.int16] | npt.NDArray[np.int32]
     vectors: Floats
     values: Floats
     known: Floats
@@ -47,7 +47,7 @@ def recall(items: Catalogue, size: int, form: Form) -> onnx.ModelProto:
     """
     n, g = len(items.links), Graph()
     g.table("graph", items.graph, form)
-    g.table("weights", items.weights, "float32" if form == "float32" else "float16")
+    g.table("weights", items.weights, form)
     links = items.links.astype(np.uint16 if n <= 1 << 16 else np.int32)
 
     place = g.Max("liked", 0)
@@ -64,7 +64,7 @@ def recall(items: Catalogue, size: int, form: Form) -> onnx.ModelProto:
     damping = (1 / np.sqrt(np.maximum(items.degrees, 1.0))).astype(np.float32)
     length = g.Sqrt(g.Max(g.ReduceSum(known, [0], keepdims=0), 1.0))
     user = g.Div(g.MatMul(g.Mul(known, g.Gather(damping, place)), g.rows("graph", place)), length)
-    close = g.MatMul(g.whole("graph"), user)
+    close = g.Squeeze(g.MatMul(g.whole("graph"), g.Unsqueeze(user, [1])), [1])  # a plain vector takes ten times as long
 
     fresh = g.Div(g.Add(_sum_of("interest", g.Cast(items.categories, to=INT), g, items), 0.1), items.damped)
 
@@ -150,14 +150,16 @@ def network(g: Graph, din: Din, rows: str, history: str, gaps: str, mask: str, c
     c = linear(candidates, "project")
     folded = g.Add(w["of_candidate.weight"], g.Mul(w["of_both.weight"], g.Unsqueeze(h, [1])))
     of_history = g.Gemm(h, w["of_history.weight"], w["of_candidate.bias"], transB=1)
-    flat = g.Reshape(folded, [-1, ATTENTION_UNITS])
-    first = g.Relu(g.Gemm(c, flat, g.Reshape(of_history, [-1]), transB=1))
-    units = g.Reshape(first, [0, -1, ATTENTION_UNITS])
-    attended = g.Add(g.MatMul(units, w["attend.weight"][0]), w["attend.bias"])
+    # Candidates come last here: one row times many columns is a tenth of the work of many rows times one column.
+    flat, bias = g.Reshape(folded, [-1, ATTENTION_UNITS]), g.Reshape(of_history, [-1, 1])
+    first = g.Relu(g.Gemm(flat, c, bias, transB=1))
+    units = g.Reshape(first, g.Concat([-1, ATTENTION_UNITS], g.Slice(g.Shape(c), [0], [1]), axis=0))
+    each = g.Squeeze(g.MatMul(w["attend.weight"], units), [1])
+    attended = g.Add(g.Transpose(each, perm=[1, 0]), w["attend.bias"])
     weights = g.Softmax(g.Where(mask, attended, -1e9), axis=-1)
     attention = g.Mul(weights, g.Cast(mask, to=FLOAT))
     pooled = g.MatMul(attention, h)
     x = g.Concat(g.Div(g.Sub(rows, w["mean"]), w["scale"]), c, pooled, g.Mul(pooled, c), axis=-1)
     for layer in (0, 2):
-        x = g.PRelu(linear(x, f"head.{layer}"), w[f"head.{layer + 1}.weight"])
+        x = g.LeakyRelu(linear(x, f"head.{layer}"), alpha=w[f"head.{layer + 1}.weight"].item())
     return g.Squeeze(linear(x, "head.4"), [1]), attention

@@ -64,12 +64,17 @@ class Device:
         self._category_names: list[str] = items["category_names"]
         self._categories: list[list[int]] = items["categories"]
 
-    def recommend(self, history: Iterable[Event], k: int = 10, at: int | None = None) -> list[Pick]:
-        """The best `k` items at an instant (default: now), best first, none bought or in the liked history."""
-        at = time.time_ns() // 1000 if at is None else at
-        return self.answer(read(self.manifest["features"], [self._event(event) for event in history], at), k)
+    def recommend(
+        self, history: Iterable[Event], k: int = 10, at: int | None = None, exclude: Iterable[str] = ()
+    ) -> list[Pick]:
+        """The best `k` items at an instant (default: now), best first.
 
-    def answer(self, values: Mapping[str, Any], k: int) -> list[Pick]:
+        Never what was bought, what is in the liked history, or one of `exclude`.
+        """
+        at = time.time_ns() // 1000 if at is None else at
+        return self.answer(read(self.manifest["features"], [self._event(event) for event in history], at), k, exclude)
+
+    def answer(self, values: Mapping[str, Any], k: int, exclude: Iterable[str] = ()) -> list[Pick]:
         """The same for a person of whom the values of all features are known, from the server for instance."""
         pairs = zip(values["history"], values["history_age_s"], strict=True)
         known = [(self._rows[item_id], max(age, 0.0)) for item_id, age in pairs if item_id in self._rows]
@@ -79,7 +84,7 @@ class Device:
             "interest": self._interest(values),
         }
         allowed = np.ones(len(self._ids), dtype=bool)
-        barred = chain(values["history"], values["bought"])
+        barred = chain(values["history"], values["bought"], exclude)
         allowed[[self._rows[item_id] for item_id in barred if item_id in self._rows]] = False
         scores, best, found = self._recall.run(None, asked | {"allowed": allowed})
         candidates = self._candidates([rows[:n].tolist() for rows, n in zip(best, found, strict=True)], allowed)
@@ -116,7 +121,7 @@ class Device:
             for share, rows in zip(self.manifest["shares"], best, strict=True)
             for row in rows[: max(1, round(share * size))]
         )
-        for row in chain(best[0], best[TRENDING], np.flatnonzero(allowed).tolist()):
+        for row in chain(best[0], best[TRENDING], map(int, np.flatnonzero(allowed))):
             if len(named) >= size:
                 break
             named.setdefault(row)

@@ -1,6 +1,8 @@
 """What is exported answers on a device as the cascade does here, without the cascade's code."""
 
+import asyncio
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -23,9 +25,13 @@ from bentos.stages.rank import Din
 from bentos.stages.recall import SOURCES, ItemToItem, LightGCN, Recall
 from bentos.stages.rerank import Keep
 from feature_repo.features import user as user_profile
+from freshet.settings import Settings
 from streams.aggregates import DAY, HOUR, MINUTE, Count, Decayed, Distinct, Mean, Recent, Since, Sum
+from streams.catalogue import Item, send_items
 from streams.events import Event
+from streams.publisher import Publisher
 from tests.bentos.small import CATEGORIES, ITEMS, NOW, cascade, event, item_matrix
+from tests.bentos.test_reload import champion
 
 MATRIX = item_matrix(extra=("i999",))
 """One item came after the training."""
@@ -207,3 +213,36 @@ assert not ours & {{"torch", "onnx", "freshet", "bentos", "streams", "feature_re
 
 def test_every_aggregate_has_a_reader_on_the_device() -> None:
     assert set(READERS) == {kind.__name__ for kind in (Count, Decayed, Distinct, Mean, Recent, Since, Sum)}
+
+
+async def describe(settings: Settings) -> None:
+    async with Publisher(settings) as publisher:
+        await send_items(publisher, [Item(f"i{n}", f"Item {n}", (CATEGORIES[n % 3],)) for n in range(ITEMS)])
+
+
+@pytest.mark.kafka
+@pytest.mark.redis
+@pytest.mark.slow
+def test_the_command_writes_what_the_champion_knows_and_says_what_is_missing(
+    settings: Settings, tmp_path: Path
+) -> None:
+    env = os.environ | settings.as_env() | {"FRESHET_BUNDLE_KEY": settings.signing_key().decode()}
+
+    def freshet_export() -> tuple[int, str, str]:
+        words = [sys.executable, "-m", "freshet", "export", str(tmp_path / "device")]
+        done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    code, _, said = freshet_export()
+    assert (code, "run `freshet train`" in said) == (1, True), said
+    asyncio.run(describe(settings))
+    version = champion(settings, tmp_path / "made", cascade())
+    code, out, said = freshet_export()
+    assert code == 0, said
+    assert f"{ITEMS} items, exact" in out
+    assert "RankNet" in said, "what the device leaves out is said"
+    device = Device(tmp_path / "device")
+    assert device.manifest["bundle"] == version
+    assert len(device.recommend([{"item_id": "i3", "time": NOW / 1e6}], 5)) == 5
+    code, _, said = freshet_export()
+    assert (code, "not empty" in said) == (2, True), said
