@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from bentos.cascade import HISTORY
 from bentos.inputs import Floats, Indices
 from bentos.ondevice.builder import BOOL, DOUBLE, FLOAT, INT, Form, Graph
 from bentos.stages.rank import ATTENTION_UNITS, GAPS, Din
@@ -92,12 +93,13 @@ def rank(items: Catalogue, din: Din, users: int, form: Form) -> onnx.ModelProto:
     """Ranking of m candidates: `bentos.inputs.candidate_rows` and then DIN.
 
     `user` float64 [users], the user's columns; `interest` [c]; `liked` int64 [t] and `ages_s` [t] as for recall;
-    `candidates` int64 [m]; `recalled` [m, 6] -> `logits` [m] and `attention` [m, t].
+    `candidates` int64 [m]; `recalled` [m, 6] -> `logits` [m] and `attention` [m, t], t being at most `HISTORY`.
     """
     g = Graph()
     g.table("vectors", items.vectors, form)
     g.table("values", items.values, "float32" if form == "float32" else "float16")
-    place, mask = g.Max("liked", 0), g.GreaterOrEqual("liked", 0)
+    liked, ages_s = (g.Slice(of, [0], [HISTORY]) for of in ("liked", "ages_s"))
+    place, mask = g.Max(liked, 0), g.GreaterOrEqual(liked, 0)
 
     m = g.Shape("candidates")
     user = g.Cast(g.Log(g.Add(g.Max("user", np.float64(0)), np.float64(1))), to=FLOAT)
@@ -122,7 +124,7 @@ def rank(items: Catalogue, din: Din, users: int, form: Form) -> onnx.ModelProto:
     rows = g.Concat(of_user, g.rows("values", "candidates"), *columns, "recalled", axis=1)
 
     bounds = np.array([60.0 * 4**k for k in range(GAPS - 1)], dtype=np.float32)
-    gaps = g.ReduceSum(g.Cast(g.GreaterOrEqual(g.Unsqueeze("ages_s", [1]), bounds), to=INT), [1], keepdims=0)
+    gaps = g.ReduceSum(g.Cast(g.GreaterOrEqual(g.Unsqueeze(ages_s, [1]), bounds), to=INT), [1], keepdims=0)
     history, candidates = g.rows("vectors", place), g.rows("vectors", "candidates")
     logits, attention = network(g, din, rows, history, gaps, mask, candidates)
     return g.model(
@@ -135,7 +137,7 @@ def rank(items: Catalogue, din: Din, users: int, form: Form) -> onnx.ModelProto:
             "candidates": (INT, ["m"]),
             "recalled": (FLOAT, ["m", len(SOURCES)]),
         },
-        {"logits": (logits, (FLOAT, ["m"])), "attention": (attention, (FLOAT, ["m", "t"]))},
+        {"logits": (logits, (FLOAT, ["m"])), "attention": (attention, (FLOAT, ["m", "attended"]))},
     )
 
 

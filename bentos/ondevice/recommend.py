@@ -88,6 +88,8 @@ class Device:
         allowed[[self._rows[item_id] for item_id in barred if item_id in self._rows]] = False
         scores, best, found = self._recall.run(None, asked | {"allowed": allowed})
         candidates = self._candidates([rows[:n].tolist() for rows, n in zip(best, found, strict=True)], allowed)
+        if not len(candidates):
+            return []
         user = [float(values[name]) for name in self.manifest["user_columns"]]
         logits, attention = self._rank.run(
             None, asked | {"user": np.array(user), "candidates": candidates, "recalled": scores[:, candidates].T}

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -18,7 +19,7 @@ from scipy.sparse import csr_matrix
 
 from bentos.bundle import Bundle
 from bentos.cascade import Ask, Cascade
-from bentos.inputs import ITEM_COLUMNS, ItemMatrix, input_names
+from bentos.inputs import ITEM_COLUMNS, ItemMatrix, ItemTable, input_names
 from bentos.ondevice.export import MANIFEST_BYTES, MOST_MB, NoExport, catalogue, export, strongest
 from bentos.ondevice.recommend import READERS, Device, read
 from bentos.stages.rank import Din
@@ -33,8 +34,16 @@ from streams.publisher import Publisher
 from tests.bentos.small import CATEGORIES, ITEMS, NOW, cascade, event, item_matrix
 from tests.bentos.test_reload import champion
 
-MATRIX = item_matrix(extra=("i999",))
-"""One item came after the training."""
+
+def world() -> ItemMatrix:
+    """One item came after the training, and all have been shown, some more and some less."""
+    matrix = item_matrix(extra=("i999",))
+    values = matrix.values.copy()
+    values[:, ITEM_COLUMNS.index("impressions_7d")] = np.random.default_rng(2).integers(0, 200, len(matrix))
+    return replace(matrix, values=values, kept={}, of_tile={})
+
+
+MATRIX = world()
 KINDS = ("view", "click", "rate", "purchase", "impression")
 WITHOUT_VALUE = ("view", "click", "impression")
 
@@ -109,6 +118,21 @@ def test_a_device_names_the_same_items_in_the_same_order(exported: Path, events:
     assert [pick.item_id for pick in picks] == ranked(cascade(), events, k)
 
 
+def test_a_device_does_without_a_history_and_without_anything_left(exported: Path) -> None:
+    device, everything = Device(exported), [f"i{n}" for n in range(ITEMS)] + ["i999"]
+    assert [pick.item_id for pick in device.recommend([], 10, NOW)] == ranked(cascade(), [], 10)
+    assert {pick.item_id for pick in device.recommend([], 10, NOW, exclude=everything[3:])} == set(everything[:3])
+    assert device.recommend([], 10, NOW, exclude=everything) == []
+
+
+def test_a_shop_without_categories_can_be_exported(tmp_path: Path) -> None:
+    bare = replace(MATRIX, category_names=(), categories=np.zeros((len(MATRIX), 0), np.float32), kept={}, of_tile={})
+    export(tmp_path, Bundle(cascade(), {}, "7"), bare)
+    events = [msgspec.structs.replace(e, categories=()) for e in liked("i3", "i9", "i20")]
+    picks = Device(tmp_path).recommend(as_json(events), 10, NOW)
+    assert [pick.item_id for pick in picks] == ranked(cascade(), events, 10, bare)
+
+
 def test_a_device_gives_the_cascades_reasons(exported: Path) -> None:
     events = liked("i3", "i4", "i10", "i11", "i12")
     plain = replace(cascade(), reranker=Keep())
@@ -181,6 +205,11 @@ def test_a_folder_with_something_in_it_stays_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(NoExport, match="not empty"):
         export(tmp_path, Bundle(cascade(), {}, "7"), MATRIX)
     assert [file.name for file in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_shop_without_items_cannot_be_exported(tmp_path: Path) -> None:
+    with pytest.raises(NoExport, match="no items"):
+        export(tmp_path, Bundle(cascade(), {}, "7"), ItemTable().at(0))
 
 
 def test_a_changed_file_is_refused(exported: Path, tmp_path: Path) -> None:
