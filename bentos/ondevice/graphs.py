@@ -65,7 +65,8 @@ def recall(items: Catalogue, size: int, form: Form) -> onnx.ModelProto:
     damping = (1 / np.sqrt(np.maximum(items.degrees, 1.0))).astype(np.float32)
     length = g.Sqrt(g.Max(g.ReduceSum(known, [0], keepdims=0), 1.0))
     user = g.Div(g.MatMul(g.Mul(known, g.Gather(damping, place)), g.rows("graph", place)), length)
-    close = g.Squeeze(g.MatMul(g.whole("graph"), g.Unsqueeze(user, [1])), [1])  # a plain vector takes eight times as long
+    # A column, as a plain vector takes eight times as long.
+    close = g.Squeeze(g.MatMul(g.whole("graph"), g.Unsqueeze(user, [1])), [1])
 
     fresh = g.Div(g.Add(_sum_of("interest", g.Cast(items.categories, to=INT), g, items), 0.1), items.damped)
 
