@@ -52,13 +52,11 @@ def recommend_all(settings: Settings, out: Path, k: int, tell: Tell) -> int:
 
     The file appears when it is whole. Raises `NoChampion`, `bundle.BadBundle`, `house.BadRules`.
     """
-    version = registry.champion(settings)
-    if version is None:
-        raise NoChampion("no bundle is champion yet: run `freshet train`")
-    cascade = bundle.load(registry.folder(settings, version), settings.signing_key(), version).cascade
+    loaded = champion(settings)
+    cascade, version = loaded.cascade, loaded.version
     rules = NONE if settings.rules_file is None else house.read(settings.rules_file)
     tell("states", 0, None)
-    users, items, at = raw.rows(settings, USER_FEATURES).rows, _items(settings), now()
+    users, items, at = raw.rows(settings, USER_FEATURES).rows, items_now(settings), now()
     writing = out.with_name(f".{out.name}.writing")
     with pq.ParquetWriter(writing, SCHEMA) as writer:
         found: list[dict[str, Any]] = []
@@ -88,7 +86,15 @@ def recommend_all(settings: Settings, out: Path, k: int, tell: Tell) -> int:
     return len(users)
 
 
-def _items(settings: Settings) -> ItemMatrix:
+def champion(settings: Settings) -> bundle.Bundle:
+    """The bundle that serves. Raises `NoChampion`, `bundle.BadBundle`."""
+    version = registry.champion(settings)
+    if version is None:
+        raise NoChampion("no bundle is champion yet: run `freshet train`")
+    return bundle.load(registry.folder(settings, version), settings.signing_key(), version)
+
+
+def items_now(settings: Settings) -> ItemMatrix:
     """All items as serving has them now: at the last closed tile."""
     table = ItemTable()
     for item_id, item in asyncio.run(read_catalogue(settings)).items():

@@ -181,19 +181,23 @@ def heat(hour: Any, day: Any, week: Any) -> Any:
 
 def newness(items: ItemMatrix, interest_in: Floats) -> Scores:
     """How well items of the last day (or without any event) fit the interest."""
-    rows, categories, damped = items.once("new", lambda: _new(items))
+    rows, categories, damped = new_items(items)
     fit = categories @ interest_in + np.float32(0.1)
     return Scores(fit / damped, rows)
 
 
 def new_rows(items: ItemMatrix) -> Indices:
     """The rows of items of the last day, or that nobody has liked. int64, rising."""
-    rows: Indices = items.once("new", lambda: _new(items))[0]
-    return rows
+    return new_items(items)[0]
+
+
+def new_items(items: ItemMatrix) -> tuple[Indices, Floats, Floats]:
+    """The rows of new items, their categories, and by how much having been shown already divides their scores."""
+    found: tuple[Indices, Floats, Floats] = items.once("new", lambda: _new(items))
+    return found
 
 
 def _new(items: ItemMatrix) -> tuple[Indices, Floats, Floats]:
-    """The rows of new items, their categories, and by how much they have been shown already."""
     rows = np.flatnonzero((items.column("age_s") < NEW_S) | (items.column("likes_ever") == 0))
     shown = 1.0 + items.column("impressions_7d")[rows] / 50.0
     return rows, items.categories[rows], shown.astype(np.float32)

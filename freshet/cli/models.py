@@ -1,4 +1,4 @@
-"""train, tune, training-set, off-policy, recommend, recommend-all: from features to bundles, and to answers."""
+"""train, tune, training-set, off-policy, recommend, recommend-all, export: from features to bundles, and to answers."""
 
 import json
 from dataclasses import asdict
@@ -166,4 +166,31 @@ def recommend_all(
     typer.echo(f"{users:,} users in {out}")
 
 
-COMMANDS = (train, tune, training_set, off_policy, recommend, recommend_all)
+def export(
+    folder: Annotated[Path, typer.Argument(help="The folder to make. It must not have anything in it.")],
+    most_mb: Annotated[float, typer.Option(help="The most that all files may take, in MB of 1,000,000 bytes.")] = 20.0,
+) -> None:
+    """Write the champion's recall and ranking for a device: ONNX, all items as they are now, and a runnable example.
+
+    A catalogue that does not fit as it is gets int8 vectors and fewer links an item; one that does not fit then is
+    refused. Needs Kafka, the registry, and the packages of Freshet's extra `export`.
+    """
+    from freshet.batch import champion, items_now
+    from freshet.settings import get_settings
+
+    try:
+        from bentos.ondevice import export as ondevice
+    except ModuleNotFoundError as error:
+        raise Refusal(Exit.USAGE, f"there is no {error.name} here: pip install 'freshet[export]'") from None
+    settings = get_settings()
+    require(settings, "kafka")
+    made = ondevice.export(folder, champion(settings), items_now(settings), most_mb)
+    for name, size in made.bytes.items():
+        typer.echo(f"{size / 1e6:8.3f} MB  {name}")
+    cut = "exact" if made.form == "float32" else f"{made.form} vectors, {made.links} of {made.links_of} links an item"
+    typer.echo(f"{sum(made.bytes.values()) / 1e6:8.3f} MB  {made.items:,} items, {cut}, in {folder}")
+    if made.left_out:
+        typer.echo(f"left out, as it runs on the server only: {made.left_out}", err=True)
+
+
+COMMANDS = (train, tune, training_set, off_policy, recommend, recommend_all, export)
