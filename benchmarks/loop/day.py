@@ -12,6 +12,10 @@ days; and an oracle that knows every hidden taste, but not what the session is a
 what is to be expected of the lists, clicks an item shown, without the luck of the clicks; intervals are bootstraps over
 users. A new item's fair exposure is what the oracle of tastes gives to items in their first 24 hours. New users are
 asked for after so many events that they made on their own.
+
+`--learning` adds an arm whose order is corrected by a residual that learns from what its lists got
+(`benchmarks.loop.residual`). `--losses` adds what other orders of what Freshet knew would have got from the same users
+at the same moments, without feedback: where the way to the oracle of tastes is lost.
 """
 
 import argparse
@@ -31,18 +35,21 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from scipy.special import logit
 
+from benchmarks.loop.residual import Residual
 from bentos import bundle
 from bentos.cascade import Ask, allowed, popular
 from bentos.inputs import ItemMatrix, ItemTable
 from bentos.registry import champion, folder
+from bentos.stages.rank import rank
 from bentos.stages.recall import trending
 from feature_repo.apply import apply
 from feature_repo.features import item as item_profile
 from feature_repo.features import user as user_profile
 from freshet.prove.rig import Plan, Rig
 from freshet.settings import get_settings
-from streams.aggregates import DAY, SECOND
+from streams.aggregates import DAY, HOUR, SECOND
 from streams.catalogue import Item
 from streams.events import Event, Micros
 from streams.replay.player import play
@@ -56,6 +63,11 @@ from training.datasets import Question, read_log
 
 DAYS, K, TURNS, TURN_S = 30, 10, 4, 60
 NEW_USERS, FIRST = 300, (1, 3, 5, 10)
+NEAR = 50
+"""Of Freshet's own order, the first ones that the residual may order anew."""
+OLD: Micros = 3 * HOUR
+LEARNING = "Freshet learning"
+LIKED = ("0", "1", "2", "3 or more")
 KEY = "benchmark" * 4
 Lister = Callable[["Shop", int, str, Micros], list[str]]
 """An arm: the list for a user (number and id) at an instant."""
@@ -85,6 +97,10 @@ class Shop:
     table: ItemTable = field(default_factory=ItemTable)
     matrix: ItemMatrix | None = None
     version: int = 0
+    residual: Residual = field(default_factory=lambda: Residual(K))
+    """What the arm that learns has learned."""
+    others: dict[str, list[str]] = field(default_factory=dict)
+    """Other lists that the newest question could have had, for `--losses`."""
 
     def __post_init__(self) -> None:
         self._unborn = sorted(self.world.catalogue, key=lambda item: -(item.created_at or 0))
@@ -99,6 +115,7 @@ class Shop:
         self.users[event.user_id] = user_profile.advance(self.users.get(event.user_id), [event], self.version)
         row = self.items[event.item_id] = item_profile.advance(self.items.get(event.item_id), [event], self.version)
         self.table.put(event.item_id, row)
+        self.residual.tell(event)
 
     def at(self, now: Micros) -> ItemMatrix:
         """All items that are born, at the last closed tile."""
@@ -141,12 +158,17 @@ class Day:
     best: list[float] = field(default_factory=list)
     new: int = 0
     shown: int = 0
+    later: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """Of `expected`, the lists from the third hour on: by then the model is three hours old."""
+    others: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """What each of the shop's other lists would have got."""
 
 
 def live(shop: Shop, lister: Lister, visits: Visits, seed: int) -> Day:
     """One day: every visit's turns in the order of time."""
     world, day = shop.world, Day()
     turns = [(int(at), n, 0) for n, at in enumerate(visits.at.tolist())]
+    old = int(visits.at[0]) + OLD
     heapq.heapify(turns)
     shoppers: dict[int, Shopper] = {}
     pending: list[tuple[Micros, int, Event]] = []
@@ -160,7 +182,11 @@ def live(shop: Shop, lister: Lister, visits: Visits, seed: int) -> Day:
         found = lister(shop, user, world.user_ids[user], now)
         response = shopper.respond(found, f"day-{n}-{turn}")
         day.expected[user].append(response.expected / max(1, len(found)))
+        if now >= old:
+            day.later[user].append(response.expected / max(1, len(found)))
         day.best.append(response.best / max(1, len(found)))
+        for name, other in shop.others.items():
+            day.others[name].append(shopper.expected(other) / max(1, len(other)))
         day.shown += len(found)
         day.new += sum(now - int(world.born[world.item_number[i]]) < DAY for i in found)
         for m, body in enumerate(response.events):
@@ -223,6 +249,34 @@ def newcomers(world: World, shop: Shop, arms: dict[str, Lister], start: Micros) 
     return found
 
 
+def losing(cascade: Any, lister: Lister) -> Lister:
+    """The same arm, which also tells the shop what other orders of what it knew there were."""
+
+    def list_(shop: Shop, user: int, user_id: str, now: Micros) -> list[str]:
+        ask, world = shop.ask(user_id, now), shop.world
+        f = cascade.features(ask)
+        logits, _ = rank(cascade.din, f.inputs, f.vectors, f.history, f.ages_s)
+        numbers = np.array([world.item_number[item_id] for item_id in ask.items.ids])
+        chance, appeal = oracle(world, user, now), world.popularity(np.array([now]))[0]
+        own, near = numbers[f.rows], numbers[f.rows[np.argsort(-logits, kind="stable")[:NEAR]]]
+        may = numbers[allowed(ask)]
+        found = {
+            "Freshet and each item's planted appeal": own[np.argsort(-(logits + 0.25 * appeal[own]), kind="stable")],
+            f"oracle's order of Freshet's first {NEAR}": near[np.argsort(-chance[near], kind="stable")],
+            "oracle's order of the candidates": own[np.argsort(-chance[own], kind="stable")],
+            "oracle of what may be recommended": may[np.argsort(-chance[may], kind="stable")],
+            "oracle of tastes": np.argsort(-chance, kind="stable"),
+        }
+        shop.others = {name: [world.item_ids[n] for n in best[:K].tolist()] for name, best in found.items()}
+        liked = min(int(ask.user_values["likes_1h"]), 3)
+        chosen = lister(shop, user, user_id, now)
+        now_and_best = {"Freshet": chosen, "oracle of tastes": shop.others["oracle of tastes"]}
+        shop.others |= {f"{name}, {LIKED[liked]} liked in the last hour": x for name, x in now_and_best.items()}
+        return chosen
+
+    return list_
+
+
 def listers(cascade: Any, als: Callable[[Question], Floats]) -> dict[str, Lister]:
     """The arms by name."""
     dice = np.random.default_rng(1)
@@ -233,6 +287,14 @@ def listers(cascade: Any, als: Callable[[Question], Floats]) -> dict[str, Lister
     def exploring(shop: Shop, user: int, user_id: str, now: Micros) -> list[str]:
         ask = replace(shop.ask(user_id, now), explore=get_settings().explore_share, dice=dice)
         return [pick.item_id for pick in cascade.recommend(ask).picks]
+
+    def learning(shop: Shop, user: int, user_id: str, now: Micros) -> list[str]:
+        shop.residual.settle(now)
+        picks = cascade.recommend(replace(shop.ask(user_id, now), k=NEAR)).picks
+        likely, ids = np.array([pick.probability for pick in picks]), [pick.item_id for pick in picks]
+        order = np.argsort(-(logit(likely) + shop.residual.scores(user_id, ids)), kind="stable")[:K].tolist()
+        shop.residual.served(user_id, [ids[n] for n in order], likely[order].tolist(), now)
+        return [ids[n] for n in order]
 
     def als_and_trending(shop: Shop, user: int, user_id: str, now: Micros) -> list[str]:
         ask = shop.ask(user_id, now)
@@ -251,6 +313,7 @@ def listers(cascade: Any, als: Callable[[Question], Floats]) -> dict[str, Lister
     return {
         "Freshet exploring": exploring,
         "Freshet": freshet,
+        LEARNING: learning,
         "ALS + trending": als_and_trending,
         "popularity, 7 days": liked_lately,
         "oracle of tastes": by_taste,
@@ -283,6 +346,8 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=3_000)
     parser.add_argument("--visits", type=int, default=2_500, help="sessions of four lists (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=11)
+    parser.add_argument("--learning", action="store_true", help="an arm with a residual that learns from its lists")
+    parser.add_argument("--losses", action="store_true", help="what other orders of what Freshet knew would have got")
     parser.add_argument("--json", type=Path, help="write the figures there, too")
     given = parser.parse_args()
     end = 1_780_000_000_000_000 // DAY * DAY
@@ -294,11 +359,29 @@ def main() -> None:
     first = list(cascade.recall.index)
     visits = draw_visits(world, given.visits, start, end - 10 * 60 * SECOND, np.random.default_rng((given.seed, 9)))
     arms = listers(cascade, als)
+    if not given.learning:
+        del arms[LEARNING]
+    if given.losses:
+        arms["Freshet"] = losing(cascade, arms["Freshet"])
     days = {}
     for name, lister in arms.items():
-        days[name] = live(Shop(world, first, dict(users), dict(items)), lister, visits, given.seed)
+        shop = Shop(world, first, dict(users), dict(items))
+        days[name] = live(shop, lister, visits, given.seed)
         print(name, flush=True, file=sys.stderr)
+        if name == LEARNING:
+            learned(shop.residual, days)
     report(days, newcomers(world, Shop(world, first, dict(users), dict(items)), arms, start), given)
+
+
+def learned(residual: Residual, days: dict[str, Day]) -> None:
+    """What the residual gained over the same model without it."""
+    for name, part in (("the day", "expected"), (f"from hour {OLD // HOUR} on", "later")):
+        mine, other = (getattr(days[arm], part) for arm in (LEARNING, "Freshet"))
+        lists = np.array([len(x) for x in mine.values()])
+        lift, low, high = _ratio(*(np.array([np.mean(x) for x in of.values()]) for of in (mine, other)), lists)
+        print(f"{LEARNING} over Freshet, {name}: {lift:+.1%} [{low:+.1%}, {high:+.1%}]; {sum(lists)} lists")
+    n = residual.examples
+    print(f"its log loss {residual.loss / n:.4f}, of level and place alone {residual.frozen / n:.4f}; {n} examples")
 
 
 def report(days: dict[str, Day], newly: dict[int, dict[str, list[float]]], given: argparse.Namespace) -> None:
@@ -321,6 +404,8 @@ def report(days: dict[str, Day], newly: dict[int, dict[str, list[float]]], given
     for name in ("Freshet exploring", "Freshet"):
         lift, low, high = lifts[name] = _ratio(rate[name], rate["ALS + trending"], lists[name])
         print(f"{name} over ALS + trending: {lift:+.1%} [{low:+.1%}, {high:+.1%}]; {sum(lists[name])} lists an arm")
+    for name, each in days["Freshet"].others.items():
+        print(f"{name}: {np.mean(each):.4f}, {np.mean(each) / ctr['oracle of tastes']:.0%}, {len(each)} lists")
     for m, by in newly.items():
         mine, other = np.array(by["Freshet"]), np.array(by["popularity, 7 days"])
         low, high = _spread(mine - other)

@@ -1,5 +1,6 @@
 """The shopper: one planted user in one session, who looks through a recommended list and acts as hidden taste says."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +44,7 @@ class Shopper:
         """Look through a list from the top: an impression for each place, clicks, and what follows from them."""
         world, rng = self._world, self._rng
         numbers = [world.item_number.get(item_id, -1) for item_id in item_ids]
-        chance = np.array([self._chance[n] if n >= 0 else 0.0 for n in numbers]) * examined(len(numbers))
+        chance = self._clicks(numbers)
         events = [
             self._event("impression", item_id, request_id, properties={"position": n})
             for n, item_id in enumerate(item_ids)
@@ -67,6 +68,15 @@ class Shopper:
                 events.append(self._event("rate", item_id, request_id, value=float(given[0])))
         best = float((self._best[: len(numbers)] * examined(len(numbers))).sum())
         return Response(events, clicks, purchases, float(chance.sum()), best)
+
+    def expected(self, item_ids: Sequence[str]) -> float:
+        """Clicks that a list would get on average, without looking through it."""
+        return float(self._clicks([self._world.item_number.get(item_id, -1) for item_id in item_ids]).sum())
+
+    def _clicks(self, numbers: Sequence[int]) -> Floats:
+        """Probability of a click on each place: [n]. An unknown item, -1, is never clicked."""
+        clicks: Floats = np.array([self._chance[n] if n >= 0 else 0.0 for n in numbers]) * examined(len(numbers))
+        return clicks
 
     def _event(self, kind: str, item_id: str, request_id: str, **more: Any) -> EventBody:
         about = {"user_id": self.user_id, "item_id": item_id, "type": kind, "session_id": self._session_id}
