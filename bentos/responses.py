@@ -17,8 +17,8 @@ from streams.topics import REQUESTS, RESPONSES
 QUEUE = 5_000
 """Answers waiting for Kafka: about 25 MB. Beyond it they are dropped and counted."""
 TOGETHER, WAIT_S = 200, 0.2
-"""Answers are written so many at once, or as many as come in so long: of Kafka and of this process, a write for each
-would ask a fifth of what all the rest of the answer does."""
+"""So many answers are written at once, or as many as come in so long: what a write for each costs, here and in the
+broker, is a sixth of a whole answer. A process that is killed leaves those that waited out of the log."""
 SAY_S = 10.0
 """How often the log says that answers are dropped; the metric counts each."""
 encode = msgspec.json.Encoder().encode
@@ -66,7 +66,8 @@ class ResponseLog:
     async def _write(self) -> None:
         while True:
             taken = [await self._queue.get()]
-            await asyncio.sleep(WAIT_S)
+            if self._queue.qsize() < TOGETHER:
+                await asyncio.sleep(WAIT_S)
             while len(taken) < TOGETHER and not self._queue.empty():
                 taken.append(self._queue.get_nowait())
             try:
