@@ -22,7 +22,7 @@ Indices = npt.NDArray[np.int64]
 
 USER_COLUMNS = tuple(c.name for c in user_profile.columns if c.dtype in ("int64", "float64"))
 ITEM_COLUMNS = tuple(c.name for c in item_profile.columns if c.dtype in ("int64", "float64"))
-_ITEM_INTEGER = frozenset(c.name for c in item_profile.columns if c.dtype == "int64")
+_ITEM_INTEGERS = [ITEM_COLUMNS.index(c.name) for c in item_profile.columns if c.dtype == "int64"]
 _ITEM_DEFAULTS = np.array([c.default for c in item_profile.columns if c.name in ITEM_COLUMNS], dtype=np.float64)
 _CAPS = {c.name: c.default for f in item_profile.features if f.ageing for c in f.columns}
 
@@ -54,8 +54,10 @@ class ItemMatrix:
 
     def values_of(self, row: int) -> dict[str, int | float]:
         """The values of one item by column name, integers as integers: what is logged and compared with training."""
-        pairs = zip(ITEM_COLUMNS, self.values[row].tolist(), strict=True)
-        return {name: int(x) if name in _ITEM_INTEGER else x for name, x in pairs}
+        values: list[int | float] = self.values[row].tolist()
+        for j in _ITEM_INTEGERS:
+            values[j] = int(values[j])
+        return dict(zip(ITEM_COLUMNS, values, strict=True))
 
     def rows_of(self, index: Mapping[str, int]) -> Indices:
         """For each item its row in another index (a bundle's), -1 where that does not know it. int64 [n]."""

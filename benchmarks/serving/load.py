@@ -3,11 +3,12 @@
 A Kafka, a Redis and a service of its own, with a catalogue of `--items` made-up items, `--users` users in the online
 store who liked 50 each, and a bundle with parameters of no meaning and of the usual sizes
 (`benchmarks.serving.catalogue`). Locust asks `/recommend` for 20 items from a process of its own over `--connections`
-connections, without a pause (or with `--pause-s` between two questions of each). No line runs beside it.
+connections, without a pause (or `--per-s` questions a second over all of them, as far as they are answered in time).
+No line runs beside it.
 
 Shapes: `steady` and `soak` hold the connections, `ramp` raises them by quarters, `spike` has four times as many for a
 fifth of the time. With `--swap-s` a new bundle becomes champion every so many seconds. Answers with 429 are a row of
-their own. Memory is the sum of the service's processes.
+their own. Memory is the sum of the service's processes, at the start, at half of the time and at the end.
 """
 
 import argparse
@@ -137,7 +138,7 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, float]:
             before = resident(watched)
             load = {
                 "LOAD_USERS": str(given.users), "LOAD_SHAPE": given.shape, "LOAD_SECONDS": str(given.seconds),
-                "LOAD_CONNECTIONS": str(given.connections), "LOAD_PAUSE_S": str(given.pause_s),
+                "LOAD_CONNECTIONS": str(given.connections), "LOAD_PER_S": str(given.per_s),
             }  # fmt: skip
             asking = subprocess.Popen(
                 [
@@ -147,8 +148,11 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, float]:
                 env={**os.environ, **load}, stdout=subprocess.DEVNULL,
             )  # fmt: skip
             swaps, swapped = 0, time.monotonic()
+            half, half_at = before, swapped + given.seconds / 2
             while asking.poll() is None:
                 time.sleep(0.2)
+                if half_at and time.monotonic() > half_at:
+                    half, half_at = resident(watched), 0.0
                 if given.swap_s and time.monotonic() - swapped > given.swap_s:
                     register(settings, given.items, folder / f"bundle-{swaps}")
                     swaps, swapped = swaps + 1, time.monotonic()
@@ -170,6 +174,7 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, float]:
         "p99_ms": float(mine["99%"]),
         "worst_ms": float(mine["Max Response Time"]),
         "before_mb": before,
+        "half_mb": half,
         "after_mb": after,
     }
 
@@ -181,7 +186,7 @@ def main() -> int:
     parser.add_argument("--users", type=int, default=20_000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--connections", type=int, default=4)
-    parser.add_argument("--pause-s", type=float, default=0.0)
+    parser.add_argument("--per-s", type=float, default=0.0, help="questions a second; 0: without a pause")
     parser.add_argument("--cache-ttl-s", type=float, default=0.0)
     parser.add_argument("--swap-s", type=float, default=0.0, help="register a new bundle so often; 0: never")
     parser.add_argument("--shape", choices=["steady", "ramp", "spike", "soak"], default="steady")

@@ -6,7 +6,7 @@ Run by `benchmarks.serving.load`, which says in the environment which shape the 
 import os
 import random
 
-from locust import FastHttpUser, LoadTestShape, constant, task
+from locust import FastHttpUser, LoadTestShape, constant, constant_throughput, task
 
 USERS = int(os.environ["LOAD_USERS"])
 SHAPE, SECONDS, CONNECTIONS = (
@@ -14,13 +14,13 @@ SHAPE, SECONDS, CONNECTIONS = (
     int(os.environ["LOAD_SECONDS"]),
     int(os.environ["LOAD_CONNECTIONS"]),
 )
-PAUSE_S = float(os.environ.get("LOAD_PAUSE_S", "0"))
+PER_S = float(os.environ["LOAD_PER_S"])
 
 
 class Visitor(FastHttpUser):
     """One connection. 429 is an answer: the service says that it has enough."""
 
-    wait_time = constant(PAUSE_S)
+    wait_time = constant_throughput(PER_S / CONNECTIONS) if PER_S else constant(0)
 
     @task
     def recommend(self) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bentos.inputs import Floats, Indices, ItemMatrix
-from bentos.stages.recall import new_rows
+from bentos.stages.recall import is_new
 
 POOL = 24
 """Items that one place is drawn from: those that ranking puts first."""
@@ -66,7 +66,8 @@ def explore(
     Only new items are explored: ranking has the same little to say of each, so its probabilities compare them by how
     they fit the user. One draw a place, each from what the ones before it left; fewer where nothing is left.
     """
-    left = np.flatnonzero(np.isin(rows, new_rows(items)) & ~np.isin(rows, taken))
+    left = np.flatnonzero(items.once("is new", lambda: is_new(items))[rows])
+    left = left[~(rows[left, None] == taken).any(1)]
     left = left[np.argsort(-likely[left], kind="stable")][: POOL + len(places)]
     mean = items.once("click rate", lambda: rate(items))
     clicks, impressions = items.column("clicks_7d"), items.column("impressions_7d")

@@ -7,12 +7,11 @@ new user's first one count at the next request, without training. How the source
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from scipy.sparse import csr_matrix
 
 from bentos.inputs import Floats, History, Indices, ItemMatrix, interest
@@ -38,16 +37,19 @@ class Scores:
         """The best `size` rows that are allowed and score above 0, best first; ties in the order of the matrix."""
         if self.order is not None:
             return _first(self.order, allowed, size)
-        fit = (self.values > 0) & (allowed if self.rows is None else allowed[self.rows])
-        at = np.flatnonzero(fit)
-        values = self.values[at]
-        if len(at) > size:
-            least = torch.topk(torch.from_numpy(values), size, sorted=False).values.min().item()
-            above = np.flatnonzero(values > least)
-            kept = np.concatenate([above, np.flatnonzero(values == least)[: size - len(above)]])
-            at, values = at[kept], values[kept]
-        best: Indices = at[np.lexsort((at, -values))]
-        return best if self.rows is None else self.rows[best]
+        near, rows = self._above(2 * size, allowed)
+        if len(rows) < size:  # nearly always they are among the best of all
+            near, rows = self._above(len(self.values), allowed)
+        best: Indices = rows[np.argsort(-near, kind="stable")[:size]]
+        return best
+
+    def _above(self, count: int, allowed: npt.NDArray[np.bool_]) -> tuple[Floats, Indices]:
+        """Of the best `count`, and what equals the last of them: those above 0 and allowed. Their rows ascend."""
+        least = np.float32(0) if count >= len(self.values) else np.partition(self.values, -count)[-count]
+        at = np.flatnonzero(self.values >= least if least > 0 else self.values > 0)
+        rows = at if self.rows is None else self.rows[at]
+        may = allowed[rows]
+        return self.values[at[may]], rows[may]
 
     def of(self, rows: Indices) -> Floats:
         """The scores of these rows. float32 [len(rows)]."""
@@ -80,19 +82,31 @@ class ItemToItem:
 
     def scores(self, rows: Indices, weights: Floats) -> Floats:
         """Sums over the history under k weightings at once: float32 [k, t] -> [k, n]."""
-        scores: Floats = self._sums(rows, weights).toarray()
-        return scores
-
-    def sparse(self, rows: Indices, weights: Floats) -> list[tuple[Indices, Floats]]:
-        """The same without the zeros: columns and sums of each weighting."""
-        total = self._sums(rows, weights)
-        ends = total.indptr.tolist()
-        return [(total.indices[a:b], total.data[a:b]) for a, b in pairwise(ends)]
-
-    def _sums(self, rows: Indices, weights: Floats) -> csr_matrix:
         k = len(weights)
         starts = np.arange(k + 1) * len(rows)
-        return csr_matrix((weights.ravel(), np.tile(rows, k), starts), shape=(k, self.weights.shape[0])) @ self.weights
+        asked = csr_matrix((weights.ravel(), np.tile(rows, k), starts), shape=(k, self.weights.shape[0]))
+        scores: Floats = (asked @ self.weights).toarray()
+        return scores
+
+    def among(self, places: Indices, size: int, rows: Indices, weights: Floats) -> tuple[Indices, Floats]:
+        """The same sums, of what the history links to: ascending places int64 [m] and their sums float32 [k, m].
+
+        `places`: int64 [n], where each item is among `size` others, -1 where it is not. Costs what the history's links
+        are, however many items there are.
+        """
+        starts = self.weights.indptr[rows].astype(np.int64)
+        counts = self.weights.indptr[rows + 1] - starts
+        links = np.arange(counts.sum()) + np.repeat(starts - np.cumsum(counts) + counts, counts)
+        to = places[self.weights.indices[links]]
+        reached = np.zeros(size + 1, dtype=bool)
+        reached[to] = True
+        found = np.flatnonzero(reached[:-1])
+        at = np.empty(size + 1, dtype=np.int64)
+        at[found], at[-1] = np.arange(len(found)), len(found)
+        sums = np.zeros((len(weights), len(found) + 1), dtype=np.float32)
+        for total, terms in zip(sums, np.repeat(weights, counts, 1) * self.weights.data[links], strict=True):
+            np.add.at(total, at[to], terms)  # one after the other, as the matrix product does it: the same bits
+        return found, sums[:, :-1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +136,9 @@ class LightGCN:
 SOURCES = ("item_to_item", "item_to_item_last", "item_to_item_session", "lightgcn", "trending", "new")
 """The columns of the recall scores, in order. Each is a source of candidates too."""
 SHARES = (0.3, 0.15, 0.2, 0.2, 0.1, 0.05)
-"""The part of the candidates that each source may name first; what they leave is filled up by the first source."""
+"""The part of the candidates that each source may name first."""
+FILL = ("item_to_item", "trending")
+"""The sources that fill up what all of them leave, one after the other."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,10 +159,10 @@ class Recall:
         ones = np.ones(len(mine), dtype=np.float32)
         weightings = np.stack([ones, last, np.exp(-ages / SESSION_S).astype(np.float32)])
         places: Indices = items.derive(self, lambda: _places(known, len(self.index)))
-        linked = [_placed(places[at], sums) for at, sums in self.item_to_item.sparse(mine, weightings)]
+        linked, sums = self.item_to_item.among(places, len(items), mine, weightings)
         close = np.append(self.lightgcn.scores(mine, ones), np.float32(0))[known]  # -1, not known, is the last
         heats = items.once("trending", lambda: _ordered(trending(items)))
-        return [*linked, Scores(close), heats, newness(items, interest(values, items))]
+        return [*(Scores(of, linked) for of in sums), Scores(close), heats, newness(items, interest(values, items))]
 
 
 def _places(known: Indices, size: int) -> Indices:
@@ -155,12 +171,6 @@ def _places(known: Indices, size: int) -> Indices:
     there = np.flatnonzero(known >= 0)
     places[known[there]] = there
     return places
-
-
-def _placed(rows: Indices, values: Floats) -> Scores:
-    order = np.argsort(rows)
-    order = order[rows[order] >= 0]
-    return Scores(values[order], rows[order])
 
 
 def _ordered(values: Floats) -> Scores:
@@ -186,19 +196,20 @@ def newness(items: ItemMatrix, interest_in: Floats) -> Scores:
     return Scores(fit / damped, rows)
 
 
-def new_rows(items: ItemMatrix) -> Indices:
-    """The rows of items of the last day, or that nobody has liked. int64, rising."""
-    return new_items(items)[0]
-
-
 def new_items(items: ItemMatrix) -> tuple[Indices, Floats, Floats]:
     """The rows of new items, their categories, and by how much having been shown already divides their scores."""
     found: tuple[Indices, Floats, Floats] = items.once("new", lambda: _new(items))
     return found
 
 
+def is_new(items: ItemMatrix) -> npt.NDArray[np.bool_]:
+    """Which rows are items of the last day, or that nobody has liked. bool [n]."""
+    new: npt.NDArray[np.bool_] = (items.column("age_s") < NEW_S) | (items.column("likes_ever") == 0)
+    return new
+
+
 def _new(items: ItemMatrix) -> tuple[Indices, Floats, Floats]:
-    rows = np.flatnonzero((items.column("age_s") < NEW_S) | (items.column("likes_ever") == 0))
+    rows = np.flatnonzero(is_new(items))
     shown = 1.0 + items.column("impressions_7d")[rows] / 50.0
     return rows, items.categories[rows], shown.astype(np.float32)
 
@@ -211,11 +222,13 @@ def candidates(
     Ties are broken by the order of the matrix, which is the order in which items were first seen.
     """
     named: dict[int, list[str]] = {}
-    orders = [of.best(allowed, size).tolist() for of in scores]
-    for source, share, order in zip(SOURCES, SHARES, orders, strict=True):
-        for row in order[: max(1, round(share * size))]:
+    parts = [max(1, round(share * size)) for share in SHARES]
+    most = [size if source in FILL else part for source, part in zip(SOURCES, parts, strict=True)]
+    orders = [of.best(allowed, n).tolist() for of, n in zip(scores, most, strict=True)]
+    for source, part, order in zip(SOURCES, parts, orders, strict=True):
+        for row in order[:part]:
             named.setdefault(row, []).append(source)
-    for row in chain(orders[0], orders[4], _allowed(allowed)):
+    for row in chain(*(orders[SOURCES.index(source)] for source in FILL), _allowed(allowed)):
         if len(named) >= size:
             break
         named.setdefault(row, ["fill"])

@@ -90,10 +90,9 @@ def diversify(scores: Floats, categories: Floats, k: int, strength: float) -> In
     worth = scores[pool] / spread
     nearest = np.zeros(len(pool), dtype=np.float32)
     picked: list[int] = []
-    left = np.ones(len(pool), dtype=bool)
     for _ in range(min(k, len(pool))):
-        best = int(np.argmax(np.where(left, worth - strength * nearest, -np.inf)))
+        best = int(np.argmax(worth - strength * nearest))
         picked.append(best)
-        left[best] = False
-        nearest = np.maximum(nearest, unit @ unit[best])
+        worth[best] = -np.inf
+        np.maximum(nearest, unit @ unit[best], out=nearest)
     return pool[picked]

@@ -18,7 +18,7 @@ from bentos.cascade import Answer, Ask, explored
 from bentos.inputs import ITEM_COLUMNS, ItemMatrix
 from bentos.responses import encode
 from bentos.stages.explore import UNIFORM, explore
-from bentos.stages.recall import new_rows
+from bentos.stages.recall import is_new
 from bentos.stages.rules import Pin, Rules
 from freshet.settings import Settings
 from tests.bentos.small import NOW, cascade, item_matrix, liking
@@ -71,7 +71,7 @@ def test_the_rest_of_the_answer_stays(seed: int, share: float) -> None:
             assert "explore" in other.sources
             assert other.propensity is not None
             assert 0 < other.propensity <= 1
-            assert other.row in new_rows(MATRIX)
+            assert is_new(MATRIX)[other.row]
         else:
             assert one == other
     assert not {got.picks[n].item_id for n in places} & set(ids(plain))

@@ -121,6 +121,15 @@ async def test_no_more_questions_wait_than_may_and_the_others_are_told_to_come_b
         await asyncio.gather(*waiting)
 
 
+async def test_while_others_wait_some_answers_end_their_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with guarded(monkeypatch) as client:
+        for dice, ended in ((0.0, [True, True, False]), (0.999, [False] * 3)):
+            monkeypatch.setattr(security, "random", lambda dice=dice: dice)
+            answers = await asyncio.gather(*(client.get("/trending") for _ in range(3)))
+            assert sorted(a.headers.get("connection") == "close" for a in answers) == sorted(ended)
+            assert "connection" not in (await client.get("/trending")).headers, "nobody waits"
+
+
 async def test_a_question_brings_its_deadline_or_gets_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     async with guarded(monkeypatch, deadline_ms=60_000) as client:
         assert (await client.get("/trending")).text == "False"

@@ -5,10 +5,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
 
 from bentos.inputs import History, ItemTable
 from bentos.stages.rank import Din, gap_bucket, rank
-from bentos.stages.recall import SOURCES, LightGCN, Scores, candidates
+from bentos.stages.recall import SOURCES, ItemToItem, LightGCN, Scores, candidates
 from bentos.stages.rerank import diversify
 from feature_repo.features import item as item_profile
 from streams.aggregates import HOUR, TILE
@@ -94,6 +95,24 @@ def test_the_best_of_a_source_are_the_same_however_its_scores_are_kept(
         assert scores.best(may, size).tolist() == want[:size]
         assert scores.dense(len(values)).tolist() == dense.tolist()
         assert scores.of(np.array([len(values) - 1, 0])).tolist() == [dense[-1], dense[0]]
+
+
+@given(seed=st.integers(0, 1 << 32), liked=st.integers(0, 9), size=st.integers(1, 20))
+def test_following_links_sums_to_the_bits_of_the_matrix_product(seed: int, liked: int, size: int) -> None:
+    rng, n = np.random.default_rng(seed), 12
+    dense = rng.normal(size=(n, n)).astype(np.float32) * (rng.random((n, n)) < 0.4)
+    links = ItemToItem(csr_matrix(dense))
+    places = np.where(rng.random(n) < 0.7, rng.permutation(max(n, size))[:n], -1)
+    places[places >= size] = -1
+    rows = rng.permutation(n)[:liked]
+    weights = rng.normal(size=(3, liked)).astype(np.float32)
+    found, sums = links.among(places, size, rows, weights)
+    assert (np.diff(found) > 0).all()
+    want = np.zeros((3, size), np.float32)
+    want[:, places[places >= 0]] = links.scores(rows, weights)[:, places >= 0]
+    got = np.zeros((3, size), np.float32)
+    got[:, found] = sums
+    assert got.tobytes() == want.tobytes()
 
 
 def test_marginal_relevance_by_hand() -> None:
