@@ -28,11 +28,6 @@ CHECKPOINT_SECONDS = Histogram(
 ROWS = Counter("freshet_rows", "States written.", ["source"])
 RESTORE_SECONDS = Gauge("freshet_restore_seconds", "Duration of the last restore.", ["source"])
 RESTORED = Gauge("freshet_restored_records", "Changelog records that the last restore read.", ["source"])
-STANDBY_LAG = Gauge(
-    "freshet_standby_lag_records",
-    "Offsets between the end of another worker's changelog and what the standby has of it.",
-    ["source", "partition"],
-)
 
 OUTCOMES = ("applied", "late", "duplicate", "rejected")
 EndOffset = Callable[[str, int], int | None]
@@ -45,6 +40,7 @@ class Progressing(Protocol):
     @property
     def source(self) -> str: ...
     def folds(self) -> Mapping[int, Fold]: ...
+    def standby_lags(self) -> Mapping[int, int]: ...
 
 
 class _Progress(Collector):
@@ -76,7 +72,14 @@ class _Progress(Collector):
             "Offsets between the log's end and the fold. In item-deltas a few are transaction marks.",
             labels=["source", "partition"],
         )
+        standby = GaugeMetricFamily(
+            "freshet_standby_lag_records",
+            "Offsets between the end of another worker's changelog and what the standby has of it.",
+            labels=["source", "partition"],
+        )
         for stage in self._stages:
+            for partition, behind in stage.standby_lags().items():
+                standby.add_metric([stage.source, str(partition)], behind)
             for partition, fold in stage.folds().items():
                 labels = [stage.source, str(partition)]
                 for outcome in OUTCOMES:
@@ -87,7 +90,7 @@ class _Progress(Collector):
                 end = self._end_offset(stage.source, partition)
                 if end is not None:
                     lag.add_metric(labels, max(0, end - max(0, fold.meta.next_offset)))
-        yield from (events, states, held, reads, lag)
+        yield from (events, states, held, reads, lag, standby)
 
 
 def serve_metrics(settings: Settings, stages: Iterable[Progressing], end_offset: EndOffset) -> None:

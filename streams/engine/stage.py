@@ -70,6 +70,10 @@ class Stage:
         """The folds of the partitions that are ours now."""
         return {partition: owner.fold for partition, owner in list(self._owners.items())}
 
+    def standby_lags(self) -> Mapping[int, int]:
+        """Records that the standby is behind, of each partition that it follows now."""
+        return {} if self._standby is None else dict(self._standby.lags)
+
     async def process(self, batch: Batch) -> None:
         """Fold one batch. A batch of a partition that is not ours any more is left to whoever owns it."""
         owner = self._owners.get(batch.partition)

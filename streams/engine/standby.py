@@ -10,7 +10,6 @@ from contextlib import suppress
 from freshet.settings import Settings
 from streams.engine.checkpoint import Checkpoint
 from streams.engine.leave import leave
-from streams.engine.metrics import STANDBY_LAG
 from streams.engine.restore import follow
 from streams.engine.rows import Memory, Rows
 
@@ -34,6 +33,8 @@ class Standby:
     def __init__(self, settings: Settings, source: str, log_topic: str) -> None:
         self._settings, self._source, self._log_topic = settings, source, log_topic
         self._task: asyncio.Task[None] | None = None
+        self.lags: dict[int, int] = {}
+        """Of each partition that is followed: records between the end of its changelog and what is here of it."""
 
     async def start(self, partitions: Iterable[int]) -> None:
         """Follow these partitions from now on, and no others."""
@@ -56,16 +57,12 @@ class Standby:
                 assert checkpoint is not None, "settings see to it that a standby has a name"
                 replicas[p] = Replica(checkpoint, every)
             if replicas:
-                await follow(self._settings.kafka, self._log_topic, replicas, self._lag)
+                await follow(self._settings.kafka, self._log_topic, replicas, self.lags.__setitem__)
         except Exception as error:
             todo = "restart; nothing is lost. If it repeats, look at the cause below, and at the disk of FRESHET_HOME"
             leave(f"{self._source}: the standby of partitions {sorted(partitions)} failed", todo, error)
         finally:
-            for p, replica in replicas.items():
+            self.lags.clear()
+            for replica in replicas.values():
                 await replica.rows.save()
                 replica.rows.close()
-                with suppress(KeyError):
-                    STANDBY_LAG.remove(self._source, str(p))
-
-    def _lag(self, partition: int, records: int) -> None:
-        STANDBY_LAG.labels(self._source, str(partition)).set(records)

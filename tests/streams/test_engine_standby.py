@@ -13,7 +13,6 @@ from freshet.settings import Settings
 from streams.engine.checkpoint import Checkpoint
 from streams.engine.fold import UserFold
 from streams.engine.instance import named
-from streams.engine.metrics import STANDBY_LAG
 from streams.engine.restore import restore
 from streams.engine.rows import Memory, Rows
 from streams.engine.standby import Standby
@@ -27,11 +26,6 @@ async def until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.05)
 
 
-def lags(partitions: int) -> list[float | None]:
-    samples = {s.labels["partition"]: s.value for metric in STANDBY_LAG.collect() for s in metric.samples}
-    return [samples.get(str(p)) for p in range(partitions)]
-
-
 async def test_a_partition_that_was_followed_is_restored_from_the_checkpoint_and_the_tail(settings: Settings) -> None:
     settings = settings.model_copy(update={"instance": "second", "checkpoint_rows": 10})
     topic, made = settings.topic(USER_FEATURES), fold(settings, partitioned(settings, history(400)))
@@ -39,7 +33,7 @@ async def test_a_partition_that_was_followed_is_restored_from_the_checkpoint_and
     await publish(settings, made)
     standby = Standby(settings, EVENTS, topic)
     await standby.start(range(settings.partitions))
-    await until(lambda: lags(settings.partitions) == [0] * settings.partitions)
+    await until(lambda: standby.lags == dict.fromkeys(range(settings.partitions), 0))
     late = next(iter(expected))
     partition = partition_of(late, settings.partitions)
     async with AIOKafkaProducer(bootstrap_servers=settings.kafka) as producer:
@@ -47,7 +41,7 @@ async def test_a_partition_that_was_followed_is_restored_from_the_checkpoint_and
         await asyncio.sleep(0.5)
         await standby.stop()
         await producer.send_and_wait(topic, expected[late], late, partition)  # after it stopped
-    assert lags(settings.partitions) == [None] * settings.partitions
+    assert standby.lags == {}
 
     folds = {p: UserFold.of(settings, p) for p in range(settings.partitions)}
     for p, mine in folds.items():
