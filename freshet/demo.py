@@ -204,8 +204,10 @@ def _measure(settings: Settings, found: Findings) -> None:
         )
         _say("the same with tastes and prices that have shifted: drift must be found")
         live(settings, SHIFT_RATE, SHIFT_S, SEED, shift=True, progress=progress)
+        shifted = time.monotonic()
         closed_loop(settings, LOOP_REQUESTS // 4, ("champion",), seed=SEED + 1, concurrency=AT_ONCE, progress=progress)
-        moved = drift.run(settings, window_s=60, progress=progress)
+        since = time.monotonic() - shifted  # what was answered before the shift would only thin it out
+        moved = drift.run(settings, window_s=since, progress=progress)
         found.note("drift, planted", f"{moved.drifted_columns} of {len(moved.columns)} columns drifted", moved.drifted)
         _say("recomputing every feature from the raw log")
         proof = verify.run(settings, progress=progress)
