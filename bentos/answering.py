@@ -316,7 +316,8 @@ def _ms(start: float) -> float:
 
 def _warm(bundle: Bundle | None, items: ItemMatrix) -> None:
     """Derive on this thread what the first question would otherwise wait for. A bundle that cannot answer says so."""
-    if len(items):
-        tail(items)
-    if bundle is not None and len(items):
+    if not len(items):
+        return
+    tail(items)
+    if bundle is not None:
         bundle.cascade.recommend(Ask("", user_profile.values(None, items.tile), items, 1))

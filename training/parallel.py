@@ -5,6 +5,7 @@ parameters is added up before each step, so the steps are those of one process u
 `pip install 'freshet[cluster]'`) starts the processes, where `RAY_ADDRESS` says or here; torch adds up.
 """
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,8 +80,9 @@ def _across(workers: int, folder: Path, loop: Callable[[], Fitted]) -> Fitted:
         if distributed.get_rank() == 0:
             ray.get(given["box"].put.remote(fitted))
 
-    ray.init(include_dashboard=False, log_to_driver=False)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
     try:
+        ray.init(include_dashboard=False, log_to_driver=False)
         box, threads = Box.remote(), max(1, torch.get_num_threads() // workers)  # type: ignore[attr-defined]
         trainer = TorchTrainer(
             work,

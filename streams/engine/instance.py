@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-from itertools import count
 
 from freshet.settings import AUTO, Settings
 
@@ -14,7 +13,8 @@ def named(settings: Settings) -> Settings:
     """
     if settings.instance != AUTO:
         return settings
-    for n in count():
+    n = 0
+    while True:
         folder = settings.home / "state" / f"worker-{n}"
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -22,6 +22,6 @@ def named(settings: Settings) -> Settings:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
+            n += 1
         else:
             return settings.model_copy(update={"instance": folder.name})
-    raise AssertionError("never reached")

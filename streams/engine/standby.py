@@ -5,7 +5,6 @@ When one of them becomes ours, the restore reads what the checkpoint lacks, and 
 
 import asyncio
 from collections.abc import Iterable
-from contextlib import suppress
 
 from freshet.settings import Settings
 from streams.engine.checkpoint import Checkpoint
@@ -42,12 +41,15 @@ class Standby:
         self._task = asyncio.create_task(self._follow(set(partitions)), name=f"standby {self._source}")
 
     async def stop(self) -> None:
-        """Write what has come to the checkpoints, and close them."""
+        """Write what has come to the checkpoints, and close them. Raises `OSError` where they cannot be written."""
         if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+            task, self._task = self._task, None
+            task.cancel()
+            await asyncio.wait(
+                [task]
+            )  # and not the task itself: being cancelled meanwhile must not be taken for its end
+            if not task.cancelled():
+                task.result()
 
     async def _follow(self, partitions: set[int]) -> None:
         every, replicas = self._settings.checkpoint_rows, dict[int, Replica]()

@@ -26,7 +26,17 @@ async def until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_a_partition_that_was_followed_is_restored_from_the_checkpoint_and_the_tail(settings: Settings) -> None:
+async def test_a_partition_that_was_followed_is_restored_from_the_checkpoint_and_the_tail(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached = dict[str, int]()
+    loaded_to = Rows.loaded_to
+
+    async def telling(rows: Rows, position: int) -> None:
+        await loaded_to(rows, position)
+        reached[rows._checkpoint._folder.name] = position  # type: ignore[union-attr]
+
+    monkeypatch.setattr(Rows, "loaded_to", telling)
     settings = settings.model_copy(update={"instance": "second", "checkpoint_rows": 10})
     topic, made = settings.topic(USER_FEATURES), fold(settings, partitioned(settings, history(400)))
     expected = dict(made.user_rows)
@@ -37,8 +47,8 @@ async def test_a_partition_that_was_followed_is_restored_from_the_checkpoint_and
     late = next(iter(expected))
     partition = partition_of(late, settings.partitions)
     async with AIOKafkaProducer(bootstrap_servers=settings.kafka) as producer:
-        await producer.send_and_wait(topic, expected[late] + b"!", late, partition)  # while it follows
-        await asyncio.sleep(0.5)
+        sent = await producer.send_and_wait(topic, expected[late] + b"!", late, partition)  # while it follows
+        await until(lambda: reached[f"{topic}-{partition}"] > sent.offset)
         await standby.stop()
         await producer.send_and_wait(topic, expected[late], late, partition)  # after it stopped
     assert standby.lags == {}
