@@ -24,13 +24,14 @@ from scipy.sparse import csr_matrix
 
 from bentos.cascade import Cascade
 from bentos.inputs import input_names
+from bentos.stages.content import Tower
 from bentos.stages.rank import Calibration, Din
 from bentos.stages.recall import SOURCES, ItemToItem, LightGCN, Recall
 from bentos.stages.rerank import Blend, Keep, LambdaRank, RankNet, Reranker
 from feature_repo.features import item as item_profile
 from feature_repo.features import user as user_profile
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST, ITEMS, RECALL, DIN, RANKNET, LAMBDARANK = (
     "manifest.json",
     "items.json",
@@ -70,8 +71,7 @@ def save(folder: Path, cascade: Cascade, key: bytes, **about: Any) -> None:
     recall, network = cascade.recall, cascade.din
     links = recall.item_to_item.weights
     ids = sorted(recall.index, key=lambda i: recall.index[i])
-    names = sorted(cascade.category_vectors)
-    (folder / ITEMS).write_text(json.dumps({"items": ids, "categories": names}))
+    (folder / ITEMS).write_text(json.dumps(ids))
     save_arrays(
         {
             "i2i_data": links.data.astype(np.float32),
@@ -79,10 +79,9 @@ def save(folder: Path, cascade: Cascade, key: bytes, **about: Any) -> None:
             "i2i_indptr": links.indptr.astype(np.int64),
             "gcn_items": recall.lightgcn.items,
             "gcn_degrees": recall.lightgcn.degrees,
+            "gcn_tower": recall.tower.weights,
             "vectors": cascade.vectors,
-            "category_vectors": np.stack([cascade.category_vectors[n] for n in names])
-            if names
-            else np.zeros((0, cascade.vectors.shape[1]), np.float32),
+            "tower": cascade.tower.weights,
         },
         folder / RECALL,
     )
@@ -151,9 +150,9 @@ def check(folder: Path, key: bytes) -> dict[str, Any]:
 def load(folder: Path, key: bytes, version: str) -> Bundle:
     """Read a bundle. Raises `BadBundle`."""
     manifest = check(folder, key)
-    lists = json.loads((folder / ITEMS).read_text())
+    ids = json.loads((folder / ITEMS).read_text())
     arrays = load_arrays(folder / RECALL)
-    n = len(lists["items"])
+    n = len(ids)
     links = csr_matrix((arrays["i2i_data"], arrays["i2i_indices"], arrays["i2i_indptr"]), shape=(n, n))
     vectors = arrays["vectors"]
     din = Din(len(manifest["inputs"]), vectors.shape[1])
@@ -161,12 +160,13 @@ def load(folder: Path, key: bytes, version: str) -> Bundle:
     torch.set_num_threads(1)  # one question is too small to share out
     cascade = Cascade(
         Recall(
-            {item_id: row for row, item_id in enumerate(lists["items"])},
+            {item_id: row for row, item_id in enumerate(ids)},
             ItemToItem(links),
             LightGCN(arrays["gcn_items"], arrays["gcn_degrees"]),
+            Tower(arrays["gcn_tower"]),
         ),
         vectors,
-        dict(zip(lists["categories"], arrays["category_vectors"], strict=True)),
+        Tower(arrays["tower"]),
         din.eval(),
         _reranker(folder, manifest),
         manifest["size"],

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bentos.inputs import Floats, History, Indices, ItemMatrix, candidate_rows
+from bentos.stages.content import Tower, unit
 from bentos.stages.explain import Because, because
 from bentos.stages.explore import Draw, explore
 from bentos.stages.exposure import placed, tail
@@ -163,13 +164,12 @@ def pinned(picks: list[Pick], ask: Ask) -> list[Pick]:
 class Cascade:
     """The stages of one bundle.
 
-    `vectors`: float32 [bundle items, d] for ranking; `category_vectors` by name, float32 [d], so that an item without
-    one of its own (new since the training) gets the mean of its categories'.
+    `vectors`: float32 [bundle items, d] for ranking, their lengths left aside; `tower` makes those of later items.
     """
 
     recall: Recall
     vectors: Floats
-    category_vectors: Mapping[str, Floats]
+    tower: Tower
     din: Din
     reranker: Reranker
     size: int = 300
@@ -177,15 +177,8 @@ class Cascade:
     calibration: Calibration = PLAIN
 
     def item_vectors(self, items: ItemMatrix) -> Floats:
-        """A vector for every item of the matrix, float32 [n, d]."""
-        known = items.rows_of(self.recall.index)
-        by_name = np.zeros((len(items.category_names), self.vectors.shape[1]), dtype=np.float32)
-        for j, name in enumerate(items.category_names):
-            if name in self.category_vectors:
-                by_name[j] = self.category_vectors[name]
-        out: Floats = items.categories @ by_name / np.maximum(items.categories.sum(1, keepdims=True), 1.0)
-        out[known >= 0] = self.vectors[known[known >= 0]]
-        return out.astype(np.float32, copy=False)
+        """A vector of length 1 for every item of the matrix, float32 [n, d]."""
+        return unit(self.tower.complete(self.vectors, items.rows_of(self.recall.index), items))
 
     def features(self, ask: Ask) -> Features:
         """Recall, and the inputs of the stages after it."""

@@ -6,7 +6,7 @@ the states come from is left to `bentos.live` and `training.datasets`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from feature_repo.features import item as item_profile
 from feature_repo.features import user as user_profile
 from streams.aggregates import EVER, SECOND
+from streams.catalogue import Item
 from streams.events import Micros
 
 Floats = npt.NDArray[np.float32]
@@ -31,7 +32,8 @@ _CAPS = {c.name: c.default for f in item_profile.features if f.ageing for c in f
 class ItemMatrix:
     """Every known item at one closed tile. Rows are items, in the order of `ids`; nothing here changes.
 
-    `values`: float64 [n, len(ITEM_COLUMNS)]; `categories`: float32 [n, len(category_names)], 1 where the item has it.
+    `values`: float64 [n, len(ITEM_COLUMNS)]; `categories`: float32 [n, len(category_names)], 1 where the item has it;
+    `described`: what the catalogue says of each row, None where that is nothing.
     """
 
     tile: Micros
@@ -40,6 +42,7 @@ class ItemMatrix:
     values: npt.NDArray[np.float64]
     category_names: tuple[str, ...]
     categories: Floats
+    described: Sequence[Item | None]
     kept: dict[int, tuple[object, Any]] = field(default_factory=dict, repr=False)
     """What others derive from the list of items alone; the next tile's matrix shares it while the list is the same."""
     of_tile: dict[str, Any] = field(default_factory=dict, repr=False)
@@ -85,7 +88,7 @@ class ItemTable:
         self._index: dict[str, int] = {}
         self._rows: list[bytes] = []
         """Empty for an item without an event."""
-        self._categories: list[tuple[str, ...]] = []
+        self._items: list[Item | None] = []
         self._values = np.empty((0, len(ITEM_COLUMNS)))
         self._born = np.empty((0, len(_CAPS)), dtype=np.int64)
         self._until = np.empty(0, dtype=np.int64)
@@ -102,7 +105,7 @@ class ItemTable:
         if row is None:
             row = self._index[item_id] = len(self._rows)
             self._rows.append(b"")
-            self._categories.append(())
+            self._items.append(None)
             self._described = False
             if row >= len(self._until):
                 self._grow(max(64, 2 * row))
@@ -120,11 +123,11 @@ class ItemTable:
         self._rows[row] = state
         self._until[row] = 0
 
-    def describe(self, item_id: str, categories: Sequence[str]) -> None:
+    def describe(self, item: Item) -> None:
         """What the catalogue says of an item."""
-        row = self._row(item_id)
-        if self._categories[row] != tuple(categories):
-            self._categories[row] = tuple(categories)
+        row = self._row(item.item_id)
+        if self._items[row] != item:
+            self._items[row] = item
             self._described = False
 
     def rows(self) -> Iterable[tuple[str, bytes]]:
@@ -143,17 +146,18 @@ class ItemTable:
         values = self._values[:n].copy()
         values[:, self._ageing] = np.minimum(tile - self._born[:n], self._caps) / SECOND
         if self._matrix is None or not self._described:
-            names = tuple(sorted({c for of in self._categories for c in of}))
+            categories = [() if item is None else item.categories for item in self._items]
+            names = tuple(sorted({c for of in categories for c in of}))
             column = {c: j for j, c in enumerate(names)}
             hot = np.zeros((n, len(names)), dtype=np.float32)
-            for row, of in enumerate(self._categories):
+            for row, of in enumerate(categories):
                 hot[row, [column[c] for c in of]] = 1.0
             ids = tuple(self._index)
-            self._matrix = ItemMatrix(tile, ids, dict(self._index), values, names, hot)
+            self._matrix = ItemMatrix(tile, ids, dict(self._index), values, names, hot, tuple(self._items))
             self._described = True
         else:
             old = self._matrix
-            self._matrix = ItemMatrix(tile, old.ids, old.index, values, old.category_names, old.categories, old.kept)
+            self._matrix = replace(old, tile=tile, values=values, of_tile={})
         return self._matrix
 
 

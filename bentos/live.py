@@ -19,7 +19,7 @@ from bentos.meters import ITEM_TILE
 from bentos.stages.recall import heat, trending
 from feature_repo.features import item as item_profile
 from freshet.settings import Settings
-from streams.catalogue import Catalogue
+from streams.catalogue import Catalogue, Item
 from streams.events import Micros, now
 from streams.profiles import header, is_meta_key
 from streams.tiled import t_item
@@ -133,7 +133,7 @@ class LiveItems:
             await asyncio.sleep(CHECK_S)
 
     async def _swap(self, rows: dict[str, bytes], tile: Micros) -> None:
-        items = {i: item.categories for i, item in self.catalogue.all().items()}
+        items = list(self.catalogue.all().values())
         opened = self._hot if tile == self.matrix.tile else {}
         compute = asyncio.get_running_loop().run_in_executor(self._thread, self._compute, rows, items, tile, opened)
         self.matrix, self._hot = await compute
@@ -141,12 +141,12 @@ class LiveItems:
         self.seen = self.seen or bool(rows)
 
     def _compute(
-        self, rows: dict[str, bytes], items: dict[str, tuple[str, ...]], tile: Micros, opened: dict[str, float]
+        self, rows: dict[str, bytes], items: list[Item], tile: Micros, opened: dict[str, float]
     ) -> tuple[ItemMatrix, dict[str, float]]:
         for item_id, row in rows.items():
             self._table.put(item_id, row)
-        for item_id, categories in items.items():
-            self._table.describe(item_id, categories)
+        for item in items:
+            self._table.describe(item)
         matrix, at = self._table.at(tile), now()
         hot = {i: _heat(row, at) for i, row in rows.items() if _newest(row) >= tile}
         try:

@@ -97,8 +97,8 @@ def champion(settings: Settings) -> bundle.Bundle:
 def items_now(settings: Settings) -> ItemMatrix:
     """All items as serving has them now: at the last closed tile."""
     table = ItemTable()
-    for item_id, item in asyncio.run(read_catalogue(settings)).items():
-        table.describe(item_id, item.categories)
+    for item in asyncio.run(read_catalogue(settings)).values():
+        table.describe(item)
     for item_id, row in raw.rows(settings, ITEM_FEATURES).rows.items():
         table.put(item_id, row)
     return table.at(t_item(now()))

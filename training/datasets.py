@@ -23,7 +23,7 @@ from feature_repo.features import item as item_profile
 from feature_repo.features import liked
 from feature_repo.features import user as user_profile
 from freshet.settings import Settings
-from streams.catalogue import read_catalogue
+from streams.catalogue import Item, read_catalogue
 from streams.events import BadEvent, Micros, decode
 from streams.tiled import CLOSING, t_item
 from streams.topics import EVENTS
@@ -80,8 +80,8 @@ class Log:
         return matrix
 
 
-def read(settings: Settings) -> tuple[Log, dict[str, tuple[str, ...]]]:
-    """The log, and the categories of every item of the catalogue. Raises `NoData` when there is too little to learn."""
+def read(settings: Settings) -> tuple[Log, dict[str, Item]]:
+    """The log, and the catalogue. Raises `NoData` when there is too little to learn."""
     catalogue = asyncio.run(read_catalogue(settings))
     log = read_log(settings, sorted(catalogue, key=_natural))
     liked = int(log.liked.sum())
@@ -90,7 +90,7 @@ def read(settings: Settings) -> tuple[Log, dict[str, tuple[str, ...]]]:
             f"{liked} liked interactions are archived, at least {LEAST_LIKED} are needed: "
             "send more events, or try `freshet simulate` or `freshet replay movielens`"
         )
-    return log, {item_id: item.categories for item_id, item in catalogue.items()}
+    return log, catalogue
 
 
 def _natural(item_id: str) -> tuple[int, str]:
@@ -163,14 +163,14 @@ def questions(
     settings: Settings,
     log: Log,
     asking: Sequence[Asking],
-    categories: Mapping[str, Sequence[str]],
+    catalogue: Mapping[str, Item],
 ) -> Iterator[Question]:
     """Build questions, in the order of their instants. Memory: one item matrix at a time."""
     asking = sorted(asking, key=lambda a: a.at)
     values = _user_values(settings, [(log.user_ids[a.user], a.at) for a in asking])
     table = ItemTable()
     for item_id in log.item_ids:
-        table.describe(item_id, categories.get(item_id, ()))
+        table.describe(catalogue.get(item_id) or Item(item_id, ""))
     states = _item_states(settings, t_item(asking[0].at), t_item(asking[-1].at)) if asking else iter(())
     ahead = next(states, None)
     seen: dict[int, set[str]] = {}

@@ -1,12 +1,13 @@
 """Users and items at the edge, whom a bundle must answer like any other before it may be registered."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bentos.cascade import Ask, Cascade
 from bentos.inputs import ItemTable
 from feature_repo.features import user as user_profile
 from streams.aggregates import DAY, HOUR, SECOND, TILE
+from streams.catalogue import Item
 from streams.events import Event, Micros
 
 AT: Micros = 1_780_000_000 * SECOND
@@ -33,16 +34,15 @@ def _cases(known: Sequence[str]) -> Iterator[tuple[str, Callable[[], dict[str, A
     yield "events with times ahead of the clock", lambda: _clicks(known[:5], [AT + 50 * SECOND + n for n in range(5)])
 
 
-def failures(cascade: Cascade, categories: dict[str, Sequence[str]]) -> list[str]:
-    """What is wrong, in words; empty when every case gets `K` different items that the catalogue has.
+def failures(cascade: Cascade, known: Sequence[str], catalogue: Mapping[str, Item]) -> list[str]:
+    """What is wrong, in words; empty when every case gets `K` different items that are `known`.
 
-    `categories` names the catalogue's items. Beside those of the bundle there is one that it has never seen.
+    Beside those of the bundle there is one that it has never seen.
     """
     table = ItemTable()
-    for item_id, names in {**categories, "edge-unseen": ()}.items():
-        table.describe(item_id, names)
+    for item_id in (*known, "edge-unseen"):
+        table.describe(catalogue.get(item_id) or Item(item_id, ""))
     items, found = table.at(AT // TILE * TILE), []
-    known = list(categories)
     for name, values in _cases(known):
         try:
             picks = [p.item_id for p in cascade.recommend(Ask("edge", values(), items, K)).picks]

@@ -13,10 +13,12 @@ import numpy as np
 
 from bentos.cascade import Cascade
 from bentos.inputs import Floats, input_names
+from bentos.stages.content import Tower, features
 from bentos.stages.exposure import tail
 from bentos.stages.recall import SOURCES, Recall
 from freshet.settings import Settings
-from training import item_to_item, lightgcn, rankers
+from streams.catalogue import Item
+from training import content, item_to_item, lightgcn, rankers
 from training.clock import Clock
 from training.datasets import Asking, Log, Question, asked_before, questions
 from training.evaluation import ask
@@ -33,19 +35,19 @@ AUDITED = 200
 """Questions that are held against Feast's own join before anything is fitted to them."""
 SEED = 7
 
-Categories = Mapping[str, Sequence[str]]
+Catalogue = Mapping[str, Item]
 Asker = Callable[[Sequence[Asking], str], Iterator[Question]]
 """Builds questions; the name is that of the step."""
 Audit = Callable[[Sequence[tuple[Question, str]]], None]
 """Raises when the values of (question, item) pairs are not Feast's."""
 
 
-def asker(settings: Settings, log: Log, categories: Categories, clock: Clock) -> Asker:
+def asker(settings: Settings, log: Log, catalogue: Catalogue, clock: Clock) -> Asker:
     """Builds questions on a log, and tells of its progress."""
 
     def ask_all(some: Sequence[Asking], name: str) -> Iterator[Question]:
         with clock.step(name, len(some)) as tell:
-            for n, question in enumerate(questions(settings, log, some, categories)):
+            for n, question in enumerate(questions(settings, log, some, catalogue)):
                 yield question
                 if n % 100 == 0:
                     tell(n)
@@ -57,39 +59,44 @@ def asker(settings: Settings, log: Log, categories: Categories, clock: Clock) ->
 class Stages:
     """What does not change when recall is fitted again: the stages after it, and the item vectors that they learned on.
 
-    The vectors are those of the inner recall, so that no label of ranking is in them. `found` is the share of the
+    Vectors and tower are those of the inner recall, so that no label of ranking is in them. `found` is the share of the
     validation's answers that were among the candidates, `dials` what exposure for the long tail costs there.
     """
 
     fitted: Fitted
     vectors: Floats
+    tower: Tower
     found: float
     dials: list[Dial]
 
 
 @dataclass(frozen=True, eq=False)
 class Draft:
-    """The inner recall's item vectors, and the lists of its candidates: those to fit to, and those to choose by."""
+    """The inner recall's item vectors and tower; the lists of its candidates, to fit to and to choose by."""
 
     vectors: Floats
+    tower: Tower
     train: list[Listing]
     held: list[Listing]
 
 
-def recall(log: Log, stop: int, clock: Clock, given: Parameters, crew: Crew = ALONE) -> Recall:
+def recall(log: Log, stop: int, catalogue: Catalogue, clock: Clock, given: Parameters, crew: Crew = ALONE) -> Recall:
     """All learned sources, from the first `stop` interactions."""
     liked = log.matrix(stop)
     with clock.step("fit item-to-item"):
         links = item_to_item.fit(liked, given.links)
     with clock.step("fit LightGCN"):
         graph = crew.fit(partial(lightgcn.fit, liked, given.graph))
-    return Recall({item_id: n for n, item_id in enumerate(log.item_ids)}, links, graph)
+    with clock.step("fit content"):
+        said = features([catalogue.get(item_id) for item_id in log.item_ids])
+        graph, tower = content.fit(graph, np.asarray(liked.sum(0)).ravel(), said)
+    return Recall({item_id: n for n, item_id in enumerate(log.item_ids)}, links, graph, tower)
 
 
 def draft(
     log: Log,
     cut: int,
-    categories: Categories,
+    catalogue: Catalogue,
     asker: Asker,
     audit: Audit,
     clock: Clock,
@@ -104,11 +111,9 @@ def draft(
         some = start + np.flatnonzero(log.liked[start:stop])
         return asked_before(log, sorted(rng.choice(some, min(size, len(some)), replace=False).tolist()))
 
-    inner_recall = recall(log, inner, clock, given, crew)
-    length = np.linalg.norm(inner_recall.lightgcn.items, axis=1, keepdims=True)
-    vectors: Floats = (inner_recall.lightgcn.items / np.maximum(length, 1e-6)).astype(np.float32)
-    vectors[np.asarray(log.matrix(inner).sum(0)).ravel() == 0] = 0.0
-    whole = Cascade(inner_recall, vectors, category_vectors(log, vectors, categories), None, None)  # type: ignore[arg-type]
+    inner_recall = recall(log, inner, catalogue, clock, given, crew)
+    vectors = inner_recall.lightgcn.items
+    whole = Cascade(inner_recall, vectors, inner_recall.tower, None, None)  # type: ignore[arg-type]
     checked: list[tuple[Question, str]] = []
 
     def lists(some: list[Asking], name: str) -> list[Listing]:
@@ -127,7 +132,7 @@ def draft(
     with clock.step("audit"):
         audit(checked)
     test = lists(pick(held, cut, HELD_QUESTIONS), "ask for validation")
-    return Draft(vectors, train, test)
+    return Draft(vectors, inner_recall.tower, train, test)
 
 
 def stages(drafted: Draft, clock: Clock, given: Parameters, crew: Crew = ALONE) -> Stages:
@@ -143,33 +148,18 @@ def stages(drafted: Draft, clock: Clock, given: Parameters, crew: Crew = ALONE) 
         )
     with clock.step("dial"):
         cost = dials(fitted, drafted.held, len(drafted.vectors))
-    return Stages(fitted, drafted.vectors, float(np.mean([x.labels.any() for x in drafted.held])), cost)
-
-
-def category_vectors(log: Log, vectors: Floats, categories: Categories) -> dict[str, Floats]:
-    """The mean vector of each category's known items."""
-    members: dict[str, list[int]] = {}
-    for n, item_id in enumerate(log.item_ids):
-        if vectors[n].any():
-            for name in categories.get(item_id, ()):
-                members.setdefault(name, []).append(n)
-    return {name: vectors[rows].mean(0) for name, rows in members.items()}
+    return Stages(fitted, drafted.vectors, drafted.tower, float(np.mean([x.labels.any() for x in drafted.held])), cost)
 
 
 def assemble(
-    log: Log, stop: int, after: Stages, categories: Categories, clock: Clock, given: Parameters, crew: Crew = ALONE
+    log: Log, stop: int, after: Stages, catalogue: Catalogue, clock: Clock, given: Parameters, crew: Crew = ALONE
 ) -> Cascade:
     """A cascade whose recall has seen the first `stop` interactions."""
-    near = category_vectors(log, after.vectors, categories)
-    filled = after.vectors.copy()
-    for n, item_id in enumerate(log.item_ids):
-        if not filled[n].any() and (known := [near[c] for c in categories.get(item_id, ()) if c in near]):
-            filled[n] = np.mean(known, axis=0)
     fitted = after.fitted
     return Cascade(
-        recall(log, stop, clock, given, crew),
-        filled,
-        near,
+        recall(log, stop, catalogue, clock, given, crew),
+        after.vectors,
+        after.tower,
         fitted.din,
         fitted.reranker,
         calibration=fitted.calibration,

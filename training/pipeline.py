@@ -86,10 +86,10 @@ def train(
     torch.set_num_threads(threads)
     clock, crew = Clock(progress), Crew(workers, settings.home / "ray")
     with clock.step("read"):
-        log, categories = read(settings)
+        log, catalogue = read(settings)
         store = open_store(settings)
     liked, audited = int(log.liked.sum()), 0
-    asker = fitting.asker(settings, log, categories, clock)
+    asker = fitting.asker(settings, log, catalogue, clock)
 
     def check(pairs: Sequence[tuple[Question, str]]) -> None:
         nonlocal audited
@@ -97,15 +97,15 @@ def train(
 
     cut = int(split * len(log))
     given = parameters.load(settings, int(log.at[cut - 1]))
-    drafted = fitting.draft(log, cut, categories, asker, check, clock, given, crew)
+    drafted = fitting.draft(log, cut, catalogue, asker, check, clock, given, crew)
     after = fitting.stages(drafted, clock, given, crew)
-    cascade = fitting.assemble(log, cut, after, categories, clock, given, crew)
+    cascade = fitting.assemble(log, cut, after, catalogue, clock, given, crew)
     rival, missing = _champion(settings, key)
     results, reference, over, reliability = _evaluate(log, cut, cascade, rival, asker, clock, protocols, most_questions)
     validation = {f"recall@{cascade.size}": after.found, **after.fitted.validation}
-    final = fitting.assemble(log, len(log), after, categories, clock, given, crew)
+    final = fitting.assemble(log, len(log), after, catalogue, clock, given, crew)
     with clock.step("gate"):
-        broken = edge_cases.failures(final, {item_id: categories.get(item_id, ()) for item_id in log.item_ids})
+        broken = edge_cases.failures(final, log.item_ids, catalogue)
         verdict = gate.judge(broken, over[0], Rival(over[1], over[2], missing))
     version = None
     if register:

@@ -44,7 +44,7 @@ def tune(settings: Settings, trials: int, split: float = SPLIT, progress: Progre
     begun = monotonic()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     clock = Clock(progress)
-    log, categories = read(settings)
+    log, catalogue = read(settings)
     cut = int(split * len(log))
     given, scores = Parameters(), dict[str, tuple[float, float]]()
     later = Later.of(log, int(fitting.INNER * cut), int(fitting.HELD * cut))
@@ -66,7 +66,7 @@ def tune(settings: Settings, trials: int, split: float = SPLIT, progress: Progre
         given = msgspec.structs.replace(given, **search("links", later.links, {"links": given.links}))
     shipped = {name: getattr(given.graph, name) for name in ("epochs", "learning_rate", "negatives")}
     given = msgspec.structs.replace(given, graph=replace(given.graph, **search("graph", later.graph, shipped)))
-    train, held = _lists(settings, log, cut, categories, given, clock)
+    train, held = _lists(settings, log, cut, catalogue, given, clock)
 
     def din(trial: optuna.Trial) -> float:
         fitted = rankers.fit_din(
@@ -84,15 +84,15 @@ def tune(settings: Settings, trials: int, split: float = SPLIT, progress: Progre
 
 
 def _lists(
-    settings: Settings, log: Log, cut: int, categories: fitting.Categories, given: Parameters, clock: Clock
+    settings: Settings, log: Log, cut: int, catalogue: fitting.Catalogue, given: Parameters, clock: Clock
 ) -> tuple[list[rankers.Listing], list[rankers.Listing]]:
     store = open_store(settings)
 
     def check(pairs: Sequence[tuple[Question, str]]) -> None:
         audit(store, pairs)
 
-    asker = fitting.asker(settings, log, categories, clock)
-    drafted = fitting.draft(log, cut, categories, asker, check, clock, given)
+    asker = fitting.asker(settings, log, catalogue, clock)
+    drafted = fitting.draft(log, cut, catalogue, asker, check, clock, given)
     train, held = ([x for x in lists if x.labels.any()] for lists in (drafted.train, drafted.held))
     if len(train) < rankers.LEAST_TRAIN or len(held) < rankers.LEAST_HELD:
         raise NoData("too few lists have a liked item among their candidates: send more events, and tune again")

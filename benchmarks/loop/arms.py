@@ -15,6 +15,7 @@ from bentos.stages.recall import trending
 from feature_repo.features import item as item_profile
 from feature_repo.features import user as user_profile
 from freshet.settings import get_settings
+from streams.catalogue import Item
 from streams.events import Event, Micros
 from streams.simulate.sessions import FOCUSED
 from streams.simulate.world import Floats, World, probability
@@ -52,7 +53,7 @@ class Shop:
     def __post_init__(self) -> None:
         self._unborn = sorted(self.world.catalogue, key=lambda item: -(item.created_at or 0))
         for item_id in self.first:
-            self.table.describe(item_id, ())
+            self.table.describe(Item(item_id, ""))
         for item_id, row in self.items.items():
             self.table.put(item_id, row)
 
@@ -68,7 +69,7 @@ class Shop:
         """All items that are born, at the last closed tile."""
         while self._unborn and (self._unborn[-1].created_at or 0) <= now:
             item = self._unborn.pop()
-            self.table.describe(item.item_id, item.categories)
+            self.table.describe(item)
         if self.matrix is None or self.matrix.tile != t_item(now):
             self.matrix = self.table.at(t_item(now))
         return self.matrix

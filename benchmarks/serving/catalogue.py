@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from bentos.cascade import Ask, Cascade
 from bentos.inputs import ITEM_COLUMNS, ItemMatrix, input_names
+from bentos.stages.content import BUCKETS, Tower
 from bentos.stages.rank import Din
 from bentos.stages.recall import SOURCES, ItemToItem, LightGCN, Recall
 from bentos.stages.rerank import RankNet
@@ -41,7 +42,7 @@ def matrix(items: int, rng: np.random.Generator) -> ItemMatrix:
     categories = np.zeros((items, CATEGORIES), np.float32)
     categories[np.arange(items), rng.integers(CATEGORIES, size=items)] = 1.0
     names = tuple(f"category-{c:02}" for c in range(CATEGORIES))
-    return ItemMatrix(NOW, ids, {i: n for n, i in enumerate(ids)}, values, names, categories)
+    return ItemMatrix(NOW, ids, {i: n for n, i in enumerate(ids)}, values, names, categories, [None] * items)
 
 
 def cascade(items: ItemMatrix, rng: np.random.Generator) -> Cascade:
@@ -52,12 +53,13 @@ def cascade(items: ItemMatrix, rng: np.random.Generator) -> Cascade:
     links.sum_duplicates()
     links.resize((n, n))
     vectors = rng.normal(size=(n, DIM)).astype(np.float32)
+    tower = Tower(rng.normal(size=(BUCKETS, DIM)).astype(np.float32))
     torch.manual_seed(1)
     inputs = len(input_names(SOURCES))
     return Cascade(
-        Recall(items.index, ItemToItem(links), LightGCN(vectors, np.ones(n, np.float32))),
+        Recall(items.index, ItemToItem(links), LightGCN(vectors, np.ones(n, np.float32)), tower),
         vectors,
-        {name: vectors[j] for j, name in enumerate(items.category_names)},
+        tower,
         Din(inputs, DIM).eval(),
         RankNet(inputs + 1).eval(),
         300,

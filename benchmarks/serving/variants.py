@@ -188,10 +188,10 @@ def measure(every: int, threads: int) -> None:
     bundle = champion(settings)
     with bars() as progress, tempfile.TemporaryDirectory() as folder:
         clock = Clock(progress)
-        log, categories = read(settings)
+        log, catalogue = read(settings)
         cut = int(np.searchsorted(log.at, bundle.manifest["cut"], "right"))
         torch.set_num_threads(threads)
-        recall = fitting.recall(log, cut, clock, parameters.load(settings, int(log.at[cut - 1])))
+        recall = fitting.recall(log, cut, catalogue, clock, parameters.load(settings, int(log.at[cut - 1])))
         torch.set_num_threads(1)
         cascade = replace(bundle.cascade, recall=recall)
         made = variants(cascade.din)
@@ -199,7 +199,7 @@ def measure(every: int, threads: int) -> None:
         asking = asked_before(log, (cut + np.flatnonzero(log.liked[cut:]))[::every].tolist())
         board, kept = Scoreboard("prequential", [panel(cascade, rankers)]), list[Question]()
         devices: dict[str, Device] = {}
-        for n, question in enumerate(fitting.asker(settings, log, categories, clock)(asking, "ask")):
+        for n, question in enumerate(fitting.asker(settings, log, catalogue, clock)(asking, "ask")):
             if n == 0:
                 at_cut = question.items
                 for mb in DEVICE_MB:

@@ -137,9 +137,7 @@ def catalogue(cascade: Cascade, items: ItemMatrix) -> Catalogue:
     categories = np.full((n, max(1, max(map(len, per_item)))), width, dtype=narrow)
     for row, of in enumerate(per_item):
         categories[row, : len(of)] = of
-    learned = cascade.recall.lightgcn
-    graph, degrees = np.zeros((n, learned.items.shape[1]), np.float32), np.zeros(n, np.float32)
-    graph[there], degrees[there] = learned.items[known[there]], learned.degrees[known[there]]
+    graph = cascade.recall.graph(items)
     links, weights = _links(cascade.recall.item_to_item, known)
     new, _, shown = new_items(items)
     damped = np.full(n, np.inf, dtype=np.float32)
@@ -150,8 +148,8 @@ def catalogue(cascade: Cascade, items: ItemMatrix) -> Catalogue:
         cascade.item_vectors(items),
         np.log1p(np.maximum(items.values, 0.0)).astype(np.float32),
         there.astype(np.float32),
-        graph,
-        degrees,
+        graph.items,
+        graph.degrees,
         links,
         weights,
         trending(items),

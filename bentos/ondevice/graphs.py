@@ -52,7 +52,8 @@ def recall(items: Catalogue, size: int, form: Form) -> onnx.ModelProto:
     links = items.links.astype(np.uint16 if n <= 1 << 16 else np.int32)
 
     place = g.Max("liked", 0)
-    known = g.Mul(g.Gather(items.known, place), g.Cast(g.GreaterOrEqual("liked", 0), to=FLOAT))
+    there = g.Cast(g.GreaterOrEqual("liked", 0), to=FLOAT)
+    known = g.Mul(g.Gather(items.known, place), there)
     last = g.Mul(known, g.Cast(g.Equal(g.CumSum(known, 0), 1.0), to=FLOAT))
     session = g.Mul(known, g.Exp(g.Div("ages_s", -SESSION_S)))
     weightings = g.Concat(*(g.Unsqueeze(of, [0]) for of in (known, last, session)), axis=0)
@@ -63,8 +64,8 @@ def recall(items: Catalogue, size: int, form: Form) -> onnx.ModelProto:
     )
 
     damping = (1 / np.sqrt(np.maximum(items.degrees, 1.0))).astype(np.float32)
-    length = g.Sqrt(g.Max(g.ReduceSum(known, [0], keepdims=0), 1.0))
-    user = g.Div(g.MatMul(g.Mul(known, g.Gather(damping, place)), g.rows("graph", place)), length)
+    length = g.Sqrt(g.Max(g.ReduceSum(there, [0], keepdims=0), 1.0))
+    user = g.Div(g.MatMul(g.Mul(there, g.Gather(damping, place)), g.rows("graph", place)), length)
     # A column, as a plain vector takes eight times as long.
     close = g.Squeeze(g.MatMul(g.whole("graph"), g.Unsqueeze(user, [1])), [1])
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
 from bentos.inputs import Floats, History, Indices, ItemMatrix, interest
+from bentos.stages.content import Tower
 
 SESSION_S = 3_600.0
 """Time constant of the "session" weighting: what was liked an hour ago weighs 1/e of what was liked now."""
@@ -143,11 +144,22 @@ FILL = ("item_to_item", "trending")
 
 @dataclass(frozen=True, eq=False)
 class Recall:
-    """All sources together. `index` gives the row of an item in the bundle."""
+    """All sources together. `index` gives the row of an item in the bundle; `tower` LightGCN's vector of any other."""
 
     index: Mapping[str, int]
     item_to_item: ItemToItem
     lightgcn: LightGCN
+    tower: Tower
+
+    def graph(self, items: ItemMatrix) -> LightGCN:
+        """LightGCN over the rows of the matrix: an item that it has not learned is where its content puts it."""
+        learned: LightGCN = items.derive(self.lightgcn, lambda: self._graph(items))
+        return learned
+
+    def _graph(self, items: ItemMatrix) -> LightGCN:
+        known = items.rows_of(self.index)
+        degrees = np.where(known >= 0, self.lightgcn.degrees[known], np.float32(1))
+        return LightGCN(self.tower.complete(self.lightgcn.items, known, items), degrees)
 
     def scores(self, values: Mapping[str, Any], items: ItemMatrix, history: History) -> list[Scores]:
         """What each of `SOURCES` says of the items of the matrix."""
@@ -156,11 +168,11 @@ class Recall:
         ages, mine = history.ages_s[mine >= 0], mine[mine >= 0]
         last = np.zeros(len(mine), dtype=np.float32)
         last[:1] = 1.0
-        ones = np.ones(len(mine), dtype=np.float32)
-        weightings = np.stack([ones, last, np.exp(-ages / SESSION_S).astype(np.float32)])
+        ones = np.ones(len(history.rows), dtype=np.float32)
+        weightings = np.stack([ones[: len(mine)], last, np.exp(-ages / SESSION_S).astype(np.float32)])
         places: Indices = items.derive(self, lambda: _places(known, len(self.index)))
         linked, sums = self.item_to_item.among(places, len(items), mine, weightings)
-        close = np.append(self.lightgcn.scores(mine, ones), np.float32(0))[known]  # -1, not known, is the last
+        close = self.graph(items).scores(history.rows, ones)
         heats = items.once("trending", lambda: _ordered(trending(items)))
         return [*(Scores(of, linked) for of in sums), Scores(close), heats, newness(items, interest(values, items))]
 

@@ -8,12 +8,14 @@ from scipy.sparse import csr_matrix
 
 from bentos.cascade import Cascade
 from bentos.inputs import ItemMatrix, ItemTable, input_names
+from bentos.stages.content import BUCKETS, Tower
 from bentos.stages.rank import Din
 from bentos.stages.recall import SOURCES, ItemToItem, LightGCN, Recall
 from bentos.stages.rerank import RankNet
 from feature_repo.features import item as item_profile
 from feature_repo.features import user as user_profile
 from streams.aggregates import HOUR, TILE
+from streams.catalogue import Item
 from streams.events import Event, Micros
 
 NOW: Micros = 1_700_000_000_000_000 // TILE * TILE + 20_000_000
@@ -48,14 +50,18 @@ def item_matrix(extra: tuple[str, ...] = ()) -> ItemMatrix:
     table = ItemTable()
     for n in range(ITEMS):
         name = f"i{n}"
-        table.describe(name, (CATEGORIES[n % 3],))
+        table.describe(Item(name, f"item number {n}", (CATEGORIES[n % 3],)))
         state = item_profile.new()
         for k in range(n):
             item_profile.update(state, event(k, f"u{k}", name, "click", NOW - 3 * HOUR - k * 60_000_000))
         table.put(name, item_profile.encode(state))
     for name in extra:
-        table.describe(name, (CATEGORIES[0],))
+        table.describe(Item(name, f"item {name}", (CATEGORIES[0],)))
     return table.at(NOW // TILE * TILE)
+
+
+def tower(rng: np.random.Generator) -> Tower:
+    return Tower(rng.normal(size=(BUCKETS, DIM)).astype(np.float32))
 
 
 def cascade(size: int = 20, diversity: float = 0.0) -> Cascade:
@@ -70,9 +76,10 @@ def cascade(size: int = 20, diversity: float = 0.0) -> Cascade:
             {f"i{n}": n for n in range(ITEMS)},
             ItemToItem(weights),
             LightGCN(vectors, np.ones(ITEMS, np.float32)),
+            tower(rng),
         ),
         vectors,
-        {name: vectors[j] for j, name in enumerate(CATEGORIES)},
+        tower(rng),
         Din(inputs, DIM).eval(),
         RankNet(inputs + 1).eval(),
         size,

@@ -22,6 +22,7 @@ from bentos.cascade import Ask, Cascade
 from bentos.inputs import ITEM_COLUMNS, ItemMatrix, ItemTable, input_names
 from bentos.ondevice.export import MANIFEST_BYTES, MOST_MB, NoExport, catalogue, export, strongest
 from bentos.ondevice.recommend import READERS, Device, read
+from bentos.stages.content import BUCKETS, Tower
 from bentos.stages.rank import Din
 from bentos.stages.recall import SOURCES, ItemToItem, LightGCN, Recall
 from bentos.stages.rerank import Keep
@@ -173,15 +174,17 @@ def large() -> tuple[Cascade, ItemMatrix]:
     n, dim, links, rng = 60_000, 64, 100, np.random.default_rng(1)
     columns = (np.arange(n)[:, None] + rng.integers(1, n // links, (n, links)).cumsum(1)) % n
     weights = csr_matrix((rng.random(n * links, np.float32), columns.ravel(), np.arange(n + 1) * links), shape=(n, n))
-    vectors = rng.normal(size=(n, dim)).astype(np.float32)
+    vectors, tower = rng.normal(size=(n, dim)).astype(np.float32), Tower(np.zeros((BUCKETS, dim), np.float32))
     torch.manual_seed(3)
     hot = np.zeros((n, 40), np.float32)
     hot[np.arange(n), rng.integers(40, size=n)] = hot[np.arange(n), rng.integers(40, size=n)] = 1
     ids = tuple(f"item-{row}" for row in range(n))
     values = rng.poisson(3.0, (n, len(ITEM_COLUMNS))).astype(float)
-    matrix = ItemMatrix(NOW, ids, {i: row for row, i in enumerate(ids)}, values, tuple(map(str, range(40))), hot)
-    recall = Recall(matrix.index, ItemToItem(weights), LightGCN(vectors, np.full(n, 9.0, np.float32)))
-    return Cascade(recall, vectors, {}, Din(len(input_names(SOURCES)), dim).eval(), Keep(), 300), matrix
+    matrix = ItemMatrix(
+        NOW, ids, {i: row for row, i in enumerate(ids)}, values, tuple(map(str, range(40))), hot, [None] * n
+    )
+    recall = Recall(matrix.index, ItemToItem(weights), LightGCN(vectors, np.full(n, 9.0, np.float32)), tower)
+    return Cascade(recall, vectors, tower, Din(len(input_names(SOURCES)), dim).eval(), Keep(), 300), matrix
 
 
 def test_sixty_thousand_items_are_under_twenty_megabytes(large: tuple[Cascade, ItemMatrix], tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from bentos.stages.recall import SOURCES, ItemToItem, LightGCN, Scores, candidat
 from bentos.stages.rerank import diversify
 from feature_repo.features import item as item_profile
 from streams.aggregates import HOUR, TILE
+from streams.catalogue import Item
 from tests.bentos.small import ITEMS, NOW, cascade, event, item_matrix, liking
 
 
@@ -129,7 +130,7 @@ def test_item_values_at_a_tile_are_those_of_the_profile() -> None:
     states = {f"i{n}": item_profile.new() for n in range(6)}
     table = ItemTable()
     for name in states:
-        table.describe(name, ("drama",))
+        table.describe(Item(name, "", ("drama",)))
     for step in range(400):
         tile = NOW // TILE * TILE + step * 7 * TILE
         for name in rng.choice(list(states), rng.integers(0, 3), replace=False):
@@ -146,13 +147,13 @@ def test_item_values_at_a_tile_are_those_of_the_profile() -> None:
 
 def test_matrices_of_one_list_of_items_share_what_is_derived() -> None:
     table = ItemTable()
-    table.describe("i1", ("drama",))
+    table.describe(Item("i1", "", ("drama",)))
     first, second = table.at(TILE), table.at(2 * TILE)
     owner, made = object(), []
     for matrix in (first, second):
         matrix.derive(owner, lambda: made.append(1))
     assert len(made) == 1
-    table.describe("i2", ("war",))
+    table.describe(Item("i2", "", ("war",)))
     table.at(3 * TILE).derive(owner, lambda: made.append(1))
     assert len(made) == 2
 

@@ -16,6 +16,7 @@ from feature_repo.features import user as user_profile
 from feature_repo.store import open_store
 from freshet.settings import Settings
 from streams.backfill import backfill
+from streams.catalogue import Item
 from streams.events import Event, Micros
 from tests.conftest import Redis
 from tests.streams.folded import SECOND, archive, history, partitioned
@@ -45,7 +46,7 @@ def ask(settings: Settings, events: Sequence[Event], asking: Sequence[tuple[str,
     backfill(settings, archived_only=True)
     log = read_log(settings, [f"i{n}" for n in range(15)])
     asks = [Asking(log.user_ids.index(user_id), at, ("i0",)) for user_id, at in asking]
-    return list(questions(settings, log, asks, {"i0": ("a",)}))
+    return list(questions(settings, log, asks, {"i0": Item("i0", "", ("a",))}))
 
 
 ASKED = [(f"u{n % 20}", NOW - 1 - (40 - n) * 7_000 * SECOND) for n in range(40)]

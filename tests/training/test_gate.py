@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 
+from streams.catalogue import Item
 from tests.bentos.small import CATEGORIES, ITEMS, cascade
 from training import edge_cases
 from training.gate import FLOOR, LEAST, Rival, judge
@@ -52,13 +53,14 @@ def test_what_is_clearly_worse_is_refused_with_the_reason() -> None:
 
 
 def test_an_unfitted_cascade_answers_every_edge_case_and_one_without_candidates_is_caught() -> None:
-    catalogue = {f"i{n}": (CATEGORIES[n % 3],) for n in range(ITEMS)}
-    assert edge_cases.failures(cascade(), catalogue) == []
-    assert len(edge_cases.failures(cascade(size=3), catalogue)) == 5, "all but the user who has liked everything"
+    known = [f"i{n}" for n in range(ITEMS)]
+    catalogue = {i: Item(i, i, (CATEGORIES[n % 3],)) for n, i in enumerate(known)}
+    assert edge_cases.failures(cascade(), known, catalogue) == []
+    assert len(edge_cases.failures(cascade(size=3), known, catalogue)) == 5, "all but the user who has liked everything"
 
 
 def test_a_cascade_that_fails_is_caught_with_the_case(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = cascade()
     object.__setattr__(broken, "vectors", broken.vectors[:1])
-    failures = edge_cases.failures(broken, {f"i{n}": () for n in range(ITEMS)})
+    failures = edge_cases.failures(broken, [f"i{n}" for n in range(ITEMS)], {})
     assert failures[0].startswith("an empty history: IndexError")

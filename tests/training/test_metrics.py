@@ -9,6 +9,7 @@ import pytest
 
 from bentos.inputs import ITEM_COLUMNS, ItemTable
 from feature_repo.features import user as user_profile
+from streams.catalogue import Item
 from training.datasets import Question
 from training.evaluation import WHOLE, Result, Scoreboard, ranked
 from training.rankers import better, ndcg
@@ -19,7 +20,7 @@ from training.slices import slices
 def question(*positives: str, seen: tuple[str, ...] = (), items: int = 30) -> Question:
     table = ItemTable()
     for n in range(items):
-        table.describe(f"i{n}", ())
+        table.describe(Item(f"i{n}", ""))
     return Question("u", 0, user_profile.values(None, 0), table.at(0), frozenset(seen), positives)
 
 
@@ -98,7 +99,7 @@ def test_gini_is_0_when_every_item_is_shown_alike() -> None:
 def test_novelty_likes_and_diversity_by_hand() -> None:
     table = ItemTable()
     for name, categories in (("a", ("x",)), ("b", ("x", "y")), ("c", ("z",))):
-        table.describe(name, categories)
+        table.describe(Item(name, "", categories))
     items = table.at(0)
     items.values[:, ITEM_COLUMNS.index("likes_ever")] = [6, 2, 0]
     shown = Shown()

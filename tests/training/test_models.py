@@ -8,6 +8,7 @@ from scipy.sparse import csr_matrix
 
 from bentos.inputs import Floats, ItemTable
 from feature_repo.features import user as user_profile
+from streams.catalogue import Item
 from streams.events import Event
 from training import item_to_item, lightgcn
 from training.baselines import baselines
@@ -38,7 +39,7 @@ def of_baseline(name: str) -> Scores:
     def score(rows: np.ndarray) -> Floats:
         table, state = ItemTable(), user_profile.new()
         for n in range(ITEMS):
-            table.describe(f"i{n}", ())
+            table.describe(Item(f"i{n}", ""))
         for at, row in enumerate(rows):
             user_profile.update(state, Event(f"e{at}", "u", f"i{row}", "click", at + 1, at + 1))
         return scorer(Question("u", 1_000, user_profile.values(state, 1_000), table.at(0), frozenset(), ()))

@@ -86,7 +86,7 @@ def test_a_training_ends_in_a_bundle_that_serves(settings: Settings) -> None:
 
     table = ItemTable()
     for item_id in loaded.cascade.recall.index:
-        table.describe(item_id, ())
+        table.describe(Item(item_id, ""))
     ask = Ask("new", user_profile.values(state, START + 60 * SECOND), table.at(START // 300_000_000 * 300_000_000), 5)
     picks = loaded.cascade.recommend(ask).picks
     assert sum(int(p.item_id[1:]) < OF_GROUP for p in picks) >= 3
