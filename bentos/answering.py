@@ -201,6 +201,7 @@ class Answering:
                     "position": n,
                     "score": p.score,
                     "probability": p.probability,
+                    "conversion": p.conversion,
                     "propensity": p.propensity,
                     "sources": p.sources,
                 }

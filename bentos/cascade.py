@@ -11,15 +11,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit
 
 from bentos.inputs import Floats, History, Indices, ItemMatrix, candidate_rows
 from bentos.stages.content import Tower, unit
 from bentos.stages.explain import Because, because
 from bentos.stages.explore import Draw, explore
 from bentos.stages.exposure import placed, tail
-from bentos.stages.rank import PLAIN, Calibration, Din, probabilities, rank
+from bentos.stages.rank import PLAIN, Calibration, Din, Ranked, probabilities, rank
 from bentos.stages.recall import Recall, candidates
-from bentos.stages.rerank import Reranker, diversify
+from bentos.stages.rerank import Reranker, diversify, towards_conversion
 from bentos.stages.rules import NONE, Rules
 
 HISTORY = 50
@@ -51,8 +52,8 @@ class Ask:
 class Pick:
     """One item of an answer. `row` is its row in the item matrix; `sources` name it in recall.
 
-    `probability`: that it is what the user likes next, by ranking; None where ranking did not see it. `propensity`:
-    that it came to be in this place, where the place was explored.
+    `probability`: that it is what the user likes next, by ranking, and `conversion`: that this leads to a conversion;
+    None where ranking did not see it. `propensity`: that it came to be in this place, where the place was explored.
     """
 
     item_id: str
@@ -61,6 +62,7 @@ class Pick:
     sources: tuple[str, ...]
     because: Because
     probability: float | None = None
+    conversion: float | None = None
     propensity: float | None = None
 
 
@@ -192,10 +194,12 @@ class Cascade:
         vectors: Floats = items.derive(self, lambda: self.item_vectors(items))
         return Features(rows, sources, inputs, vectors[rows], vectors[liked.rows], liked.ages_s, liked)
 
-    def order(self, ask: Ask, f: Features, logits: Floats) -> tuple[Indices, Floats]:
+    def order(self, ask: Ask, f: Features, ranked: Ranked) -> tuple[Indices, Floats]:
         """Re-rank: the best `k` candidates, best first, int64 [<= k], and the scores of all, float32 [m]."""
-        scores = self.reranker.scores(np.concatenate([f.inputs, logits[:, None]], 1))
+        scores = self.reranker.scores(np.concatenate([f.inputs, ranked.logits[:, None]], 1))
         categories, rules = ask.items.categories[f.rows], ask.rules
+        if rules.conversion_weight:
+            scores = towards_conversion(scores, ranked, rules.conversion_weight)
         if rules.boost:
             scores = scores + rules.boosts(ask.items)[f.rows] * np.float32(scores.std() or 1.0)
         most, least = rules.most_per_category, rules.least_tail_exposure
@@ -219,15 +223,18 @@ class Cascade:
             return Answer([], 0, _stages(start, recalled, recalled))
         if late():
             return Answer(_recalled(ask, f), len(f.rows), _stages(start, recalled, recalled), "rank")
-        logits, attention = rank(self.din, f.inputs, f.vectors, f.history, f.ages_s)
-        ranked = perf_counter()
+        ranked = rank(self.din, f.inputs, f.vectors, f.history, f.ages_s)
+        logits, done = ranked.logits, perf_counter()
         skipped = "rerank" if late() else None
-        order, scores = (np.argsort(-logits, kind="stable")[: ask.k], logits) if skipped else self.order(ask, f, logits)
-        likely = probabilities(logits, self.calibration)
+        order, scores = (np.argsort(-logits, kind="stable")[: ask.k], logits) if skipped else self.order(ask, f, ranked)
+        likely, converts = probabilities(logits, self.calibration), expit(ranked.conversion)
 
         def pick(i: int) -> Pick:
-            reason = because(attention[i], f.liked, ask.items, row := int(f.rows[i]), f.sources[i], ask.user_values)
-            return Pick(ask.items.ids[row], row, float(scores[i]), f.sources[i], reason, float(likely[i]))
+            reason = because(
+                ranked.attention[i], f.liked, ask.items, row := int(f.rows[i]), f.sources[i], ask.user_values
+            )
+            chances = float(likely[i]), float(converts[i])
+            return Pick(ask.items.ids[row], row, float(scores[i]), f.sources[i], reason, *chances)
 
         picks = [pick(i) for i in order.tolist()]
         draws = explored(ask, f.rows, likely, f.rows[order])
@@ -237,7 +244,7 @@ class Cascade:
             picks[draw.position] = replace(
                 new, sources=(*new.sources, "explore"), propensity=float(draw.propensity[draw.chosen])
             )
-        return Answer(picks, len(f.rows), _stages(start, recalled, ranked), skipped, draws)
+        return Answer(picks, len(f.rows), _stages(start, recalled, done), skipped, draws)
 
 
 def _recalled(ask: Ask, f: Features) -> list[Pick]:

@@ -28,7 +28,8 @@ class Because(BaseModel):
 class Recommended(BaseModel):
     """One item of an answer. `score` orders one answer; `probability` can be compared between answers.
 
-    It is that of being what the user likes next; None where ranking was left out, and for pins and fallbacks.
+    It is that of being what the user likes next, and `conversion` that it is then bought or rated highest; None where
+    ranking was left out, and for pins and fallbacks.
     `propensity`: that an item which is there to be explored came to be there; None for all others.
     """
 
@@ -37,6 +38,7 @@ class Recommended(BaseModel):
     categories: list[str]
     score: float
     probability: float | None = None
+    conversion: float | None = None
     propensity: float | None = None
     sources: list[str]
     because: Because | None = None

@@ -19,6 +19,7 @@ def shown(picks: Sequence[Pick], items: ItemMatrix, catalogue: Mapping[str, Item
             categories=[items.category_names[j] for j in items.categories[pick.row].nonzero()[0]],
             score=round(pick.score, 6),
             probability=None if pick.probability is None else round(pick.probability, 6),
+            conversion=None if pick.conversion is None else round(pick.conversion, 6),
             propensity=None if pick.propensity is None else round(pick.propensity, 6),
             sources=list(pick.sources),
             because=_because(pick, catalogue) if explain else None,

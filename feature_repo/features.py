@@ -10,6 +10,8 @@ from streams.tiled import TiledProfile
 
 liked = on("click", "cart", "purchase", "like") | on("rate", at_least=4)
 """What counts as a sign of liking, for features and for labels alike."""
+converted = on("purchase") | on("rate", at_least=5)
+"""What liking is hoped to lead to: the label of ranking's second head."""
 
 user = Profile(
     "user",

@@ -19,10 +19,11 @@ from scipy.sparse import csr_matrix
 
 from bentos.inputs import ITEM_COLUMNS, ItemMatrix, ItemTable
 from feature_repo import offline
+from feature_repo.features import converted, liked
 from feature_repo.features import item as item_profile
-from feature_repo.features import liked
 from feature_repo.features import user as user_profile
 from freshet.settings import Settings
+from streams.aggregates import EVER
 from streams.catalogue import Item, read_catalogue
 from streams.events import BadEvent, Micros, decode
 from streams.tiled import CLOSING, t_item
@@ -54,8 +55,9 @@ class Log:
     """Every opinion, by time: the first time that a user liked or rated an item. Arrays of one length n.
 
     `users`, `items`: int64 indices into `user_ids`, `item_ids`; `at`: int64 microseconds, rising, when it happened;
-    `known`: int64 microseconds, when it was first known that the user has an opinion of the item; `liked`: bool. Views
-    and impressions are no opinion, and neither is the second purchase of an item.
+    `known`: int64 microseconds, when it was first known that the user has an opinion of the item; `liked`: bool;
+    `converted`: int64 microseconds, when that led to a conversion, `EVER` where it has not. Views and impressions are
+    no opinion, and neither is the second purchase of an item.
     """
 
     user_ids: tuple[str, ...]
@@ -65,6 +67,7 @@ class Log:
     at: npt.NDArray[np.int64]
     known: npt.NDArray[np.int64]
     liked: npt.NDArray[np.bool_]
+    converted: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.at)
@@ -104,35 +107,39 @@ def read_log(settings: Settings, catalogue: Sequence[str]) -> Log:
     files = sorted(folder.glob("p=*/*.parquet"))
     if not files:
         raise NoData(f"no events are archived in {folder}: is the archive sink running, and has anything been sent?")
-    rows: list[tuple[Micros, str, str, Micros, bool]] = []
+    rows: list[tuple[Micros, str, str, Micros, bool, bool]] = []
     for file in files:
         for value in pq.read_table(file, columns=["value"]).column("value").to_pylist():
             try:
                 event = decode(value, settings.future_tolerance_s * 1_000_000)
             except BadEvent:
                 continue  # the fold refused it too
-            good = liked.selects(event.type, event.value)
+            good, best = (of.selects(event.type, event.value) for of in (liked, converted))
             if good or event.type == "rate":
-                rows.append((event.event_time, event.user_id, event.item_id, event.arrival, good))
+                rows.append((event.event_time, event.user_id, event.item_id, event.arrival, good, best))
     rows.sort()
     users: dict[str, int] = {}
     items: dict[str, int] = {item_id: n for n, item_id in enumerate(catalogue)}
     pairs: dict[tuple[int, int], list[int]] = {}
-    for at, user_id, item_id, arrival, good in rows:
+    for at, user_id, item_id, arrival, good, best in rows:
         pair = users.setdefault(user_id, len(users)), items.setdefault(item_id, len(items))
         if pair in pairs:
             pairs[pair][3] = min(pairs[pair][3], arrival)
+            if best:
+                pairs[pair][5] = min(pairs[pair][5], at)
         else:
-            pairs[pair] = [*pair, at, arrival, good]
-    table = np.array(list(pairs.values()), dtype=np.int64).reshape(-1, 5)
-    return Log(tuple(users), tuple(items), table[:, 0], table[:, 1], table[:, 2], table[:, 3], table[:, 4].astype(bool))
+            pairs[pair] = [*pair, at, arrival, good, at if best else EVER]
+    table = np.array(list(pairs.values()), dtype=np.int64).reshape(-1, 6)
+    who, what, at_, known, good_, converted_ = np.ascontiguousarray(table.T)
+    return Log(tuple(users), tuple(items), who, what, at_, known, good_.astype(bool), converted_)
 
 
 @dataclass(frozen=True, eq=False)
 class Question:
     """What would this user like at this instant? `seen` are the items that the user had an opinion of by then.
 
-    `positives` are the items liked next. `user_values` and `items` are what was known at `at`.
+    `positives` are the items liked next, `converted` those of them that it is known to have led to a conversion with.
+    `user_values` and `items` are what was known at `at`.
     """
 
     user_id: str
@@ -141,22 +148,27 @@ class Question:
     items: ItemMatrix
     seen: frozenset[str]
     positives: tuple[str, ...]
+    converted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Asking:
-    """One question to be built: `user` is an index of the log, `at` its instant, `positives` item ids."""
+    """One question to be built: `user` is an index of the log, `at` its instant, the others are item ids."""
 
     user: int
     at: Micros
     positives: tuple[str, ...]
+    converted: tuple[str, ...] = ()
 
 
-def asked_before(log: Log, picks: Sequence[int]) -> list[Asking]:
-    """A question just before each of these (liked) interactions."""
-    return [
-        Asking(int(log.users[n]), int(log.at[n]) - BEFORE, (log.item_ids[int(log.items[n])],)) for n in sorted(picks)
-    ]
+def asked_before(log: Log, picks: Sequence[int], until: Micros = 0) -> list[Asking]:
+    """A question just before each of these (liked) interactions. Conversions are known of up to `until`."""
+    out = []
+    for n in sorted(picks):
+        positives = (log.item_ids[int(log.items[n])],)
+        converted = positives if log.converted[n] <= until else ()
+        out.append(Asking(int(log.users[n]), int(log.at[n]) - BEFORE, positives, converted))
+    return out
 
 
 def questions(
@@ -185,7 +197,13 @@ def questions(
             seen.setdefault(int(log.users[opinion]), set()).add(log.item_ids[int(log.items[opinion])])
             n += 1
         yield Question(
-            log.user_ids[ask.user], ask.at, mine, table.at(tile), frozenset(seen.get(ask.user, ())), ask.positives
+            log.user_ids[ask.user],
+            ask.at,
+            mine,
+            table.at(tile),
+            frozenset(seen.get(ask.user, ())),
+            ask.positives,
+            ask.converted,
         )
 
 

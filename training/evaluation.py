@@ -108,10 +108,11 @@ def staged(cascade: Cascade, reliability: Reliability | None = None) -> Panel:
         f = cascade.features(asked)
         if len(f.rows) == 0:
             return {RANKED: ([], perf_counter() - start), WHOLE: ([], perf_counter() - start)}
-        logits, _ = rank(cascade.din, f.inputs, f.vectors, f.history, f.ages_s)
+        said = rank(cascade.din, f.inputs, f.vectors, f.history, f.ages_s)
+        logits = said.logits
         by_rank = np.argsort(-logits, kind="stable")[:K]
         between = perf_counter()
-        order, _ = cascade.order(asked, f, logits)
+        order, _ = cascade.order(asked, f, said)
         end = perf_counter()
         if reliability is not None:
             by_logit, ids = np.argsort(-logits, kind="stable"), question.items.ids

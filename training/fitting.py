@@ -20,6 +20,7 @@ from freshet.settings import Settings
 from streams.catalogue import Item
 from training import content, item_to_item, lightgcn, rankers
 from training.clock import Clock
+from training.conversion import Price, measures, prices
 from training.datasets import Asking, Log, Question, asked_before, questions
 from training.evaluation import ask
 from training.exposure import Dial, dials
@@ -60,7 +61,8 @@ class Stages:
     """What does not change when recall is fitted again: the stages after it, and the item vectors that they learned on.
 
     Vectors and tower are those of the inner recall, so that no label of ranking is in them. `found` is the share of the
-    validation's answers that were among the candidates, `dials` what exposure for the long tail costs there.
+    validation's answers that were among the candidates, `dials` what exposure for the long tail costs there, `prices`
+    what hoping for conversions does; `conversion` is how well those are told.
     """
 
     fitted: Fitted
@@ -68,6 +70,8 @@ class Stages:
     tower: Tower
     found: float
     dials: list[Dial]
+    prices: list[Price]
+    conversion: dict[str, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +113,8 @@ def draft(
 
     def pick(start: int, stop: int, size: int) -> list[Asking]:
         some = start + np.flatnonzero(log.liked[start:stop])
-        return asked_before(log, sorted(rng.choice(some, min(size, len(some)), replace=False).tolist()))
+        picks = sorted(rng.choice(some, min(size, len(some)), replace=False).tolist())
+        return asked_before(log, picks, until=int(log.at[cut - 1]))
 
     inner_recall = recall(log, inner, catalogue, clock, given, crew)
     vectors = inner_recall.lightgcn.items
@@ -121,9 +126,12 @@ def draft(
         every = max(1, len(some) // AUDITED)
         for n, question in enumerate(asker(some, name)):
             f = whole.features(ask(question))
-            good = [question.items.ids[row] in question.positives for row in f.rows.tolist()]
-            liked, items = np.array(good, dtype=np.float32), question.items
-            out.append(Listing(f, liked, question.user_id, tail(items)[f.rows], novelty(items)[f.rows]))
+            items = question.items
+            liked, converted = (
+                np.array([items.ids[row] in those for row in f.rows.tolist()], dtype=np.float32)
+                for those in (question.positives, question.converted)
+            )
+            out.append(Listing(f, liked, converted, question.user_id, tail(items)[f.rows], novelty(items)[f.rows]))
             if n % every == 0 and len(checked) < AUDITED:
                 checked.append((question, question.items.ids[int(dice.integers(len(question.items)))]))
         return out
@@ -147,8 +155,9 @@ def stages(drafted: Draft, clock: Clock, given: Parameters, crew: Crew = ALONE) 
             crew=crew,
         )
     with clock.step("dial"):
-        cost = dials(fitted, drafted.held, len(drafted.vectors))
-    return Stages(fitted, drafted.vectors, drafted.tower, float(np.mean([x.labels.any() for x in drafted.held])), cost)
+        cost, hope = dials(fitted, drafted.held, len(drafted.vectors)), prices(fitted, drafted.held)
+    found = float(np.mean([x.labels.any() for x in drafted.held]))
+    return Stages(fitted, drafted.vectors, drafted.tower, found, cost, hope, measures(fitted, drafted.held))
 
 
 def assemble(

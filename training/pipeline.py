@@ -28,6 +28,7 @@ from training import edge_cases, fitting, gate, parameters, registry, report
 from training.baselines import baselines, megabytes
 from training.calibration import Reliability
 from training.clock import Clock
+from training.conversion import Price
 from training.datasets import Asking, Log, Question, asked_before, audit, read
 from training.evaluation import RANKED, WHOLE, K, Panel, Result, Scoreboard, ranked, source, staged, whole
 from training.exposure import Dial
@@ -49,13 +50,14 @@ class TrainReport:
     """What a training gave. `version` is the registered bundle's, None where there is none. `seconds` by step.
 
     `reliability`: how far the probabilities can be believed, on the prequential questions; empty without them. `dials`:
-    what exposure for the long tail costs, on the validation lists.
+    what exposure for the long tail costs, `prices` what hoping for conversions does, both on the validation lists.
     """
 
     results: list[Result]
     validation: dict[str, float]
     reliability: dict[str, float]
     dials: list[Dial]
+    prices: list[Price]
     reranker: str
     version: str | None
     seconds: dict[str, float]
@@ -102,7 +104,7 @@ def train(
     cascade = fitting.assemble(log, cut, after, catalogue, clock, given, crew)
     rival, missing = _champion(settings, key)
     results, reference, over, reliability = _evaluate(log, cut, cascade, rival, asker, clock, protocols, most_questions)
-    validation = {f"recall@{cascade.size}": after.found, **after.fitted.validation}
+    validation = {f"recall@{cascade.size}": after.found, **after.fitted.validation, **after.conversion}
     final = fitting.assemble(log, len(log), after, catalogue, clock, given, crew)
     with clock.step("gate"):
         broken = edge_cases.failures(final, log.item_ids, catalogue)
@@ -127,7 +129,7 @@ def train(
                     "parameters": msgspec.json.encode(given).decode(),
                 },
                 {**metrics, **{f"validation {name}": value for name, value in validation.items()}, **reliability},
-                report.markdown(results, after.dials),
+                report.markdown(results, after.dials, after.prices),
                 verdict.reasons,
             )
     reranker = type(after.fitted.reranker).__name__
@@ -137,6 +139,7 @@ def train(
         validation,
         reliability,
         after.dials,
+        after.prices,
         reranker,
         version,
         clock.seconds,

@@ -9,6 +9,7 @@ from training.evaluation import MEASURES, Result
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from training.conversion import Price
     from training.exposure import Dial
     from training.intervals import Interval
     from training.pipeline import TrainReport
@@ -18,6 +19,7 @@ SHOWN = ("HR@10", "HR@20", "NDCG@10", "NDCG@20", "Recall@20")
 BEYOND = {"coverage": ".3f", "Gini": ".3f", "novelty": ".2f", "likes": ".1f", "diversity": ".3f", "tail": ".3f"}
 COSTS = {"training_s": ".1f", "inference_ms": ".2f", "size_mb": ".2f"}
 DIALS = ("least_tail_exposure", "NDCG@10", "change", "tail", "too few", "coverage", "Gini", "novelty")
+PRICES = ("conversion_weight", "NDCG@10 of likes", "change", "of conversions", "change")
 HEADINGS = ("model", *SHOWN, "cascade ahead by", "coverage", "training s", "inference ms", "size MB")
 
 
@@ -52,8 +54,15 @@ def setting(dial: "Dial") -> tuple[str, ...]:
     )
 
 
-def tables(results: Sequence[Result], dials: "Sequence[Dial]") -> "list[Table]":
-    """One table a protocol, the best figure of each measure bold; and what exposure for the long tail costs."""
+def hope(price: "Price") -> tuple[str, ...]:
+    """One row of the table of prices, as `PRICES` name them."""
+    pairs = ((price.ndcg, price.change), (price.converted, price.gain))
+    each = (text for value, change in pairs for text in (f"{value:.4f}", _difference(change) if price.weight else ""))
+    return (f"{price.weight:g}", *each)
+
+
+def tables(results: Sequence[Result], dials: "Sequence[Dial]", prices: "Sequence[Price]") -> "list[Table]":
+    """One table a protocol, the best figure of each measure bold; and what two of the house rules cost."""
     from rich.table import Table
 
     made = []
@@ -73,11 +82,14 @@ def tables(results: Sequence[Result], dials: "Sequence[Dial]") -> "list[Table]":
     table = Table(*DIALS, title="exposure of the long tail, on validation", title_justify="left", box=None)
     for dial in dials:
         table.add_row(*setting(dial))
-    return [*made, table]
+    hopes = Table(*PRICES, title="hoping for conversions, on validation", title_justify="left", box=None)
+    for price in prices:
+        hopes.add_row(*hope(price))
+    return [*made, table, hopes]
 
 
-def markdown(results: Sequence[Result], dials: "Sequence[Dial]") -> str:
-    """Everything, for a page, and for the run in MLflow: accuracy, what is beyond it, slices, and dials."""
+def markdown(results: Sequence[Result], dials: "Sequence[Dial]", prices: "Sequence[Price]") -> str:
+    """Everything, for a page, and for the run in MLflow: accuracy, what is beyond it, slices, dials and prices."""
     lines: list[str] = []
     for protocol in dict.fromkeys(r.protocol for r in results):
         rows = [r for r in results if r.protocol == protocol]
@@ -111,8 +123,9 @@ def markdown(results: Sequence[Result], dials: "Sequence[Dial]") -> str:
             ("NDCG@10 by slice", *(f"{name} ({counts[name]:,})" for name in kinds)),
             [(r.model, *(f"{r.slices[name][1]:.4f}" for name in kinds)) for r in rows],
         )
-    lines += ["**exposure of the long tail**, on validation", ""]
-    return "\n".join([*lines, *_table(DIALS, [setting(dial) for dial in dials])])
+    lines += ["**exposure of the long tail**, on validation", "", *_table(DIALS, [setting(dial) for dial in dials])]
+    lines += ["**hoping for conversions**, on validation", "", *_table(PRICES, [hope(price) for price in prices])]
+    return "\n".join(lines)
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -153,6 +166,7 @@ def plain(report: "TrainReport") -> dict[str, Any]:
         "reliability": report.reliability,
         "results": [r.flat() for r in report.results],
         "dials": [asdict(dial) for dial in report.dials],
+        "prices": [asdict(price) for price in report.prices],
         "audited": report.audited,
         "seconds": report.seconds,
         "liked": report.liked,

@@ -96,7 +96,7 @@ def losing(cascade: Any, lister: Lister) -> Lister:
     def list_(shop: Shop, user: int, user_id: str, now: Micros) -> list[str]:
         ask, world = shop.ask(user_id, now), shop.world
         f = cascade.features(ask)
-        logits, _ = rank(cascade.din, f.inputs, f.vectors, f.history, f.ages_s)
+        logits = rank(cascade.din, f.inputs, f.vectors, f.history, f.ages_s).logits
         numbers = np.array([world.item_number[item_id] for item_id in ask.items.ids])
         chance, appeal = oracle(world, user, now), world.popularity(np.array([now]))[0]
         own, near = numbers[f.rows], numbers[f.rows[np.argsort(-logits, kind="stable")[:NEAR]]]

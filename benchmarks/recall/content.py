@@ -1,11 +1,9 @@
-"""What content adds to LightGCN, and how `training.content` was chosen: `python -m benchmarks.recall.content --data FOLDER`.
+"""What content adds to LightGCN, and how it was chosen: `python -m benchmarks.recall.content --data FOLDER`.
 
-FOLDER holds MovieLens 100K (https://grouplens.org/datasets/movielens/100k/). The last fifth by time is never looked at.
-
-`all`: NDCG@10 of the questions of `benchmarks.recall.movielens`. `cold`: a fifth of the items, drawn three times, loses
-all its likes; each user with five others is asked for those of them that were liked, among them alone, by NDCG@20; equal scores
-fall by chance, as the catalogue's order tells of popularity.
-LightGCN has three seeds, one for each draw.
+FOLDER holds MovieLens 100K (https://grouplens.org/datasets/movielens/100k/). The last fifth by time is never looked
+at. `all`: NDCG@10 of the questions of `benchmarks.recall.movielens`. `cold`: a fifth of the items, drawn three times,
+loses all its likes; each user with five others is asked which of those were liked, among them alone, by NDCG@20; equal
+scores fall by chance, as the catalogue's order tells of popularity. LightGCN has three seeds, one for each draw.
 """
 
 import argparse

@@ -166,4 +166,5 @@ def network(g: Graph, din: Din, rows: str, history: str, gaps: str, mask: str, c
     x = g.Concat(g.Div(g.Sub(rows, w["mean"]), w["scale"]), c, pooled, g.Mul(pooled, c), axis=-1)
     for layer in (0, 2):
         x = g.LeakyRelu(linear(x, f"head.{layer}"), alpha=w[f"head.{layer + 1}.weight"].item())
-    return g.Squeeze(linear(x, "head.4"), [1]), attention
+    last = g.Gemm(x, w["head.4.weight"][:1], w["head.4.bias"][:1], transB=1)  # of liking; conversion is the server's
+    return g.Squeeze(last, [1]), attention

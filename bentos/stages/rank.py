@@ -49,8 +49,17 @@ def probabilities(logits: Floats, calibration: Calibration) -> Floats:
     return likely
 
 
+class Ranked(NamedTuple):
+    """What ranking says of m candidates: `logits` float32 [m] of what is liked next, by which they are ordered;
+    `conversion` float32 [m], log-odds that it leads to a conversion once it is liked; `attention` float32 [m, t]."""
+
+    logits: Floats
+    conversion: Floats
+    attention: Floats
+
+
 class Din(nn.Module):
-    """`inputs` columns (see `bentos.inputs.input_names`), item vectors of `dim`. Scores are logits."""
+    """`inputs` columns (see `bentos.inputs.input_names`), item vectors of `dim`. Two heads share all but one row."""
 
     mean: Tensor
     scale: Tensor
@@ -70,7 +79,7 @@ class Din(nn.Module):
             nn.PReLU(),
             nn.Linear(hidden, 32),
             nn.PReLU(),
-            nn.Linear(32, 1),
+            nn.Linear(32, 2),
         )
 
     def attention(self, history: Tensor, gaps: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -87,7 +96,7 @@ class Din(nn.Module):
     def forward(
         self, rows: Tensor, history: Tensor, gaps: Tensor, mask: Tensor, candidates: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Logits [b, m] and attention weights [b, m, t].
+        """Of liking and of conversion: logits [b, m, 2]; attention weights [b, m, t].
 
         `rows` [b, m, inputs] raw; `history` [b, t, dim], `gaps` int64 [b, t], `mask` bool [b, t], True where there is
         an item; `candidates` [b, m, dim].
@@ -96,12 +105,12 @@ class Din(nn.Module):
         weights = torch.softmax(logits.masked_fill(~mask[:, None, :], -1e9), -1) * mask[:, None, :]
         pooled = weights @ h
         scaled = (rows - self.mean) / self.scale
-        score: Tensor = self.head(torch.cat([scaled, c, pooled, pooled * c], -1)).squeeze(-1)
-        return score, weights
+        scores: Tensor = self.head(torch.cat([scaled, c, pooled, pooled * c], -1))
+        return scores, weights
 
 
-def rank(din: Din, inputs: Floats, vectors: Floats, history: Floats, ages_s: Floats) -> tuple[Floats, Floats]:
-    """Logits [m] and attention [m, t] for one question.
+def rank(din: Din, inputs: Floats, vectors: Floats, history: Floats, ages_s: Floats) -> Ranked:
+    """What DIN says of the candidates of one question.
 
     `inputs` float32 [m, f], `vectors` [m, d], `history` [t, d], `ages_s` [t]; without any history t is 1 and the
     attention 0.
@@ -110,11 +119,12 @@ def rank(din: Din, inputs: Floats, vectors: Floats, history: Floats, ages_s: Flo
     if len(history) == 0:  # softmax needs a place to look at, so there is one, masked
         history, ages_s, mask = np.zeros((1, vectors.shape[1]), np.float32), np.zeros(1, np.float32), np.zeros(1, bool)
     with torch.inference_mode():
-        logits, attention = din(
+        scores, attention = din(
             torch.from_numpy(inputs)[None],
             torch.from_numpy(history)[None],
             gap_bucket(torch.from_numpy(ages_s))[None],
             torch.from_numpy(mask)[None],
             torch.from_numpy(vectors)[None],
         )
-    return logits[0].numpy(), attention[0].numpy()
+    liked, conversion = np.ascontiguousarray(scores[0].numpy().T)
+    return Ranked(liked, conversion, attention[0].numpy())

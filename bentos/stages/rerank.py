@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bentos.inputs import Floats, Indices
+from bentos.stages.rank import Ranked
 
 
 class Reranker(Protocol):
@@ -73,6 +74,17 @@ class Blend:
         """See `Reranker`."""
         summed: Floats = np.float32(self.weight) * self.ranknet.scores(rows) + self.lambdarank.scores(rows)
         return summed
+
+
+def towards_conversion(scores: Floats, ranked: Ranked, weight: float) -> Floats:
+    """The order of P(liked) * P(converted | liked) ** weight, as far as scores tell of the first. float32 [m].
+
+    Ranking's logits are log P(liked) but for a constant; other scores are brought to their spread.
+    """
+    spread = float(ranked.logits.std())
+    unit = float(scores.std()) / spread if spread > 0 else 1.0
+    moved: Floats = (scores - weight * unit * np.logaddexp(0, -ranked.conversion)).astype(np.float32)
+    return moved
 
 
 def diversify(scores: Floats, categories: Floats, k: int, strength: float) -> Indices:

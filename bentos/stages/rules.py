@@ -1,8 +1,8 @@
 """House rules: what those who run the place say of every answer, whatever the models think. Read by `bentos.house`.
 
-Hidden items never come, boosts and burials move scores before variety is made, a cap bounds how many of a category
-come, the long tail gets a least share of the exposure (`bentos.stages.exposure`), and pins take their positions last
-(`bentos.cascade.pinned`).
+Hidden items never come; hopes of a conversion, boosts and burials move scores before variety is made; a cap bounds how
+many of a category come; the long tail gets a least share of the exposure (`bentos.stages.exposure`); and pins take
+their positions last (`bentos.cascade.pinned`).
 """
 
 from typing import Annotated
@@ -51,6 +51,7 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, eq=False):
     boost: tuple[Boost, ...] = ()
     pin: Annotated[tuple[Pin, ...], msgspec.Meta(max_length=MOST_PINS)] = ()
     most_per_category: Annotated[int, msgspec.Meta(ge=1, le=100)] | None = None
+    conversion_weight: Annotated[float, msgspec.Meta(ge=0, le=4)] = 0.0
     least_tail_exposure: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
     mark: str = ""
 

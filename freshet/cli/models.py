@@ -55,7 +55,7 @@ def train(
     from rich.console import Console
 
     console = Console()
-    for table in report.tables(result.results, result.dials):
+    for table in report.tables(result.results, result.dials, result.prices):
         console.print(table)
     console.print(report.summary(result), style="red" if result.gate.reasons else None)
     raise typer.Exit(Exit.NO if result.gate.reasons else Exit.OK)

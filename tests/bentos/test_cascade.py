@@ -102,7 +102,7 @@ def test_because_names_the_liked_item_with_the_largest_attention() -> None:
     values = liking("i3", "i4", "i10", "i11", "i12")
     ask = Ask("u", values, MATRIX, 20)
     f = CASCADE.features(ask)
-    _, attention = rank(CASCADE.din, f.inputs, f.vectors, f.history, f.ages_s)
+    attention = rank(CASCADE.din, f.inputs, f.vectors, f.history, f.ages_s).attention
     place = {int(row): n for n, row in enumerate(f.rows)}
     for pick in CASCADE.recommend(ask).picks:
         weights = attention[place[pick.row]]

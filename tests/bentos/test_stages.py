@@ -35,9 +35,9 @@ def test_attention_sums_to_one_and_to_nothing_without_a_history() -> None:
     torch.manual_seed(0)
     din = Din(inputs=4, dim=6).eval()
     rows, vectors = np.ones((3, 4), np.float32), np.ones((3, 6), np.float32)
-    _, weights = rank(din, rows, vectors, np.ones((5, 6), np.float32), np.ones(5, np.float32))
+    weights = rank(din, rows, vectors, np.ones((5, 6), np.float32), np.ones(5, np.float32)).attention
     np.testing.assert_allclose(weights.sum(1), 1.0, rtol=1e-5)
-    scores, none = rank(din, rows, vectors, np.zeros((0, 6), np.float32), np.zeros(0, np.float32))
+    scores, _, none = rank(din, rows, vectors, np.zeros((0, 6), np.float32), np.zeros(0, np.float32))
     assert none.sum() == 0
     assert np.isfinite(scores).all()
 

@@ -32,7 +32,16 @@ def listings(count: int) -> list[Listing]:
         history = History(np.arange(n % 4), np.full(n % 4, 60.0, np.float32))
         rows = np.arange(20)
         f = Features(rows, [("new",)] * 20, drawn(20, 5), drawn(20, 8), drawn(n % 4, 8), history.ages_s, history)
-        made.append(Listing(f, (rows == n % 20).astype(np.float32), "u", rows < 0, drawn(20).astype(float)))
+        made.append(
+            Listing(
+                f,
+                (rows == n % 20).astype(np.float32),
+                (rows == n % 40).astype(np.float32),
+                "u",
+                rows < 0,
+                drawn(20).astype(float),
+            )
+        )
     return made
 
 
@@ -44,7 +53,7 @@ def both() -> tuple[LightGCN, Din]:
 def order(din: Din, listing: Listing) -> Floats:
     """The logits, less their mean: the last bias has no gradient but rounding, and changes no order."""
     f = listing.features
-    logits, _ = rank(din, f.inputs, f.vectors, f.history, f.ages_s)
+    logits = rank(din, f.inputs, f.vectors, f.history, f.ages_s).logits
     centred: Floats = logits - logits.mean()
     return centred
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from freshet.settings import Settings
+from streams.aggregates import EVER
 from training import parameters
 from training.datasets import Log, NoData
 from training.lightgcn import Parameters as Graph
@@ -18,9 +19,8 @@ def log(users: int) -> Log:
     at = np.arange(3 * users)
     items = np.concatenate([(np.arange(users) + k) % 10 for k in range(3)])
     names = tuple(f"u{n}" for n in range(users))
-    return Log(
-        names, tuple(f"i{n}" for n in range(10)), np.tile(np.arange(users), 3), items, at, at, np.ones(3 * users, bool)
-    )
+    liked, never = np.ones(3 * users, bool), np.full(3 * users, EVER)
+    return Log(names, tuple(f"i{n}" for n in range(10)), np.tile(np.arange(users), 3), items, at, at, liked, never)
 
 
 def test_nothing_after_the_validation_is_looked_at() -> None:
