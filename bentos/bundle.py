@@ -27,10 +27,11 @@ from bentos.inputs import input_names
 from bentos.stages.rank import Calibration, Din
 from bentos.stages.recall import SOURCES, ItemToItem, LightGCN, Recall
 from bentos.stages.rerank import Blend, Keep, LambdaRank, RankNet, Reranker
+from bentos.taste import Taste
 from feature_repo.features import item as item_profile
 from feature_repo.features import user as user_profile
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST, ITEMS, RECALL, DIN, RANKNET, LAMBDARANK = (
     "manifest.json",
     "items.json",
@@ -83,6 +84,7 @@ def save(folder: Path, cascade: Cascade, key: bytes, **about: Any) -> None:
             "category_vectors": np.stack([cascade.category_vectors[n] for n in names])
             if names
             else np.zeros((0, cascade.vectors.shape[1]), np.float32),
+            "taste": cascade.taste.items,
         },
         folder / RECALL,
     )
@@ -167,6 +169,7 @@ def load(folder: Path, key: bytes, version: str) -> Bundle:
         ),
         vectors,
         dict(zip(lists["categories"], arrays["category_vectors"], strict=True)),
+        Taste(arrays["taste"]),
         din.eval(),
         _reranker(folder, manifest),
         manifest["size"],

@@ -20,6 +20,7 @@ from bentos.stages.rank import PLAIN, Calibration, Din, probabilities, rank
 from bentos.stages.recall import Recall, candidates
 from bentos.stages.rerank import Reranker, diversify
 from bentos.stages.rules import NONE, Rules
+from bentos.taste import Taste
 
 HISTORY = 50
 """Items of the history that ranking attends to."""
@@ -170,6 +171,7 @@ class Cascade:
     recall: Recall
     vectors: Floats
     category_vectors: Mapping[str, Floats]
+    taste: Taste
     din: Din
     reranker: Reranker
     size: int = 300
@@ -194,7 +196,8 @@ class Cascade:
         scores = self.recall.scores(values, items, history)
         rows, sources = candidates(scores, allowed(ask), self.size)
         recalled = np.stack([of.of(rows) for of in scores], 1)
-        inputs = candidate_rows(values, items, history, rows, recalled)
+        tastes: Floats = items.derive(self.taste, lambda: self.taste.vectors(items, self.recall.index))
+        inputs = candidate_rows(values, items, history, rows, tastes, recalled)
         liked = History(history.rows[:HISTORY], history.ages_s[:HISTORY])
         vectors: Floats = items.derive(self, lambda: self.item_vectors(items))
         return Features(rows, sources, inputs, vectors[rows], vectors[liked.rows], liked.ages_s, liked)

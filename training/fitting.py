@@ -15,8 +15,9 @@ from bentos.cascade import Cascade
 from bentos.inputs import Floats, input_names
 from bentos.stages.exposure import tail
 from bentos.stages.recall import SOURCES, Recall
+from bentos.taste import Taste
 from freshet.settings import Settings
-from training import item_to_item, lightgcn, rankers
+from training import item_to_item, lightgcn, rankers, taste
 from training.clock import Clock
 from training.datasets import Asking, Log, Question, asked_before, questions
 from training.evaluation import ask
@@ -86,6 +87,12 @@ def recall(log: Log, stop: int, clock: Clock, given: Parameters, crew: Crew = AL
     return Recall({item_id: n for n, item_id in enumerate(log.item_ids)}, links, graph)
 
 
+def tastes(log: Log, stop: int, clock: Clock) -> Taste:
+    """The items' places among the tastes, from the first `stop` interactions."""
+    with clock.step("fit taste"):
+        return taste.fit(log.matrix(stop))
+
+
 def draft(
     log: Log,
     cut: int,
@@ -108,7 +115,8 @@ def draft(
     length = np.linalg.norm(inner_recall.lightgcn.items, axis=1, keepdims=True)
     vectors: Floats = (inner_recall.lightgcn.items / np.maximum(length, 1e-6)).astype(np.float32)
     vectors[np.asarray(log.matrix(inner).sum(0)).ravel() == 0] = 0.0
-    whole = Cascade(inner_recall, vectors, category_vectors(log, vectors, categories), None, None)  # type: ignore[arg-type]
+    near = category_vectors(log, vectors, categories)
+    whole = Cascade(inner_recall, vectors, near, tastes(log, inner, clock), None, None)  # type: ignore[arg-type]
     checked: list[tuple[Question, str]] = []
 
     def lists(some: list[Asking], name: str) -> list[Listing]:
@@ -170,6 +178,7 @@ def assemble(
         recall(log, stop, clock, given, crew),
         filled,
         near,
+        tastes(log, stop, clock),
         fitted.din,
         fitted.reranker,
         calibration=fitted.calibration,

@@ -25,6 +25,7 @@ from bentos.ondevice.recommend import READERS, Device, read
 from bentos.stages.rank import Din
 from bentos.stages.recall import SOURCES, ItemToItem, LightGCN, Recall
 from bentos.stages.rerank import Keep
+from bentos.taste import Taste, unit
 from feature_repo.features import user as user_profile
 from freshet.settings import Settings
 from streams.aggregates import DAY, HOUR, MINUTE, Count, Decayed, Distinct, Mean, Recent, Since, Sum
@@ -181,7 +182,8 @@ def large() -> tuple[Cascade, ItemMatrix]:
     values = rng.poisson(3.0, (n, len(ITEM_COLUMNS))).astype(float)
     matrix = ItemMatrix(NOW, ids, {i: row for row, i in enumerate(ids)}, values, tuple(map(str, range(40))), hot)
     recall = Recall(matrix.index, ItemToItem(weights), LightGCN(vectors, np.full(n, 9.0, np.float32)))
-    return Cascade(recall, vectors, {}, Din(len(input_names(SOURCES)), dim).eval(), Keep(), 300), matrix
+    din, taste = Din(len(input_names(SOURCES)), dim).eval(), Taste(unit(vectors[:, :16]))
+    return Cascade(recall, vectors, {}, taste, din, Keep(), 300), matrix
 
 
 def test_sixty_thousand_items_are_under_twenty_megabytes(large: tuple[Cascade, ItemMatrix], tmp_path: Path) -> None:
