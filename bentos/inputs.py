@@ -189,7 +189,8 @@ def interest(values: Mapping[str, Any], items: ItemMatrix) -> Floats:
 PAIR_COLUMNS = ("interest_match", "recent_match", "history_match", "in_history", "taste")
 """How user and item fit; the recall scores of the bundle's sources follow them.
 
-By category: with the interest, the five newest items of the history, and all of it. `taste`: see `bentos.taste`.
+By category: with the interest, the five newest items of the history, and all of it. `taste`: the cosine with the sum
+of all that was liked and viewed lately (`bentos.taste`).
 """
 
 

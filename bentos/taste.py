@@ -1,6 +1,6 @@
-"""Taste: where among the items lies what a user has lately liked and viewed, and how near a candidate is to it.
+"""Taste: where the items lie among what users share, so that it can be said how near one is to all that a user chose.
 
-What is known of a user before a session says anything. Fitting the vectors is left to `training.taste`.
+How near a candidate is, is left to `bentos.inputs`, fitting the vectors to `training.taste`.
 """
 
 from collections.abc import Mapping
