@@ -28,10 +28,11 @@ from bentos.stages.content import Tower
 from bentos.stages.rank import Calibration, Din
 from bentos.stages.recall import SOURCES, ItemToItem, LightGCN, Recall
 from bentos.stages.rerank import Blend, Keep, LambdaRank, RankNet, Reranker
+from bentos.taste import Taste
 from feature_repo.features import item as item_profile
 from feature_repo.features import user as user_profile
 
-FORMAT = 3
+FORMAT = 4
 MANIFEST, ITEMS, RECALL, DIN, RANKNET, LAMBDARANK = (
     "manifest.json",
     "items.json",
@@ -82,6 +83,7 @@ def save(folder: Path, cascade: Cascade, key: bytes, **about: Any) -> None:
             "gcn_tower": recall.tower.weights,
             "vectors": cascade.vectors,
             "tower": cascade.tower.weights,
+            "taste": cascade.taste.items,
         },
         folder / RECALL,
     )
@@ -167,6 +169,7 @@ def load(folder: Path, key: bytes, version: str) -> Bundle:
         ),
         vectors,
         Tower(arrays["tower"]),
+        Taste(arrays["taste"]),
         din.eval(),
         _reranker(folder, manifest),
         manifest["size"],

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy.special import expit
 
 from bentos.inputs import Floats, History, Indices, ItemMatrix, candidate_rows
-from bentos.stages.content import Tower, unit
+from bentos.stages.content import Tower
 from bentos.stages.explain import Because, because
 from bentos.stages.explore import Draw, explore
 from bentos.stages.exposure import placed, tail
@@ -22,6 +22,7 @@ from bentos.stages.rank import PLAIN, Calibration, Din, Ranked, probabilities, r
 from bentos.stages.recall import Recall, candidates
 from bentos.stages.rerank import Reranker, diversify, towards_conversion
 from bentos.stages.rules import NONE, Rules
+from bentos.taste import Taste, unit
 
 HISTORY = 50
 """Items of the history that ranking attends to."""
@@ -172,6 +173,7 @@ class Cascade:
     recall: Recall
     vectors: Floats
     tower: Tower
+    taste: Taste
     din: Din
     reranker: Reranker
     size: int = 300
@@ -189,7 +191,8 @@ class Cascade:
         scores = self.recall.scores(values, items, history)
         rows, sources = candidates(scores, allowed(ask), self.size)
         recalled = np.stack([of.of(rows) for of in scores], 1)
-        inputs = candidate_rows(values, items, history, rows, recalled)
+        tastes: Floats = items.derive(self.taste, lambda: self.taste.vectors(items, self.recall.index))
+        inputs = candidate_rows(values, items, history, rows, tastes, recalled)
         liked = History(history.rows[:HISTORY], history.ages_s[:HISTORY])
         vectors: Floats = items.derive(self, lambda: self.item_vectors(items))
         return Features(rows, sources, inputs, vectors[rows], vectors[liked.rows], liked.ages_s, liked)

@@ -190,24 +190,37 @@ def interest(values: Mapping[str, Any], items: ItemMatrix) -> Floats:
     return vector / length if length > 0 else vector
 
 
-PAIR_COLUMNS = ("interest_match", "history_match", "in_history")
-"""How user and item fit by category and history; the recall scores of the bundle's sources follow them."""
+PAIR_COLUMNS = ("interest_match", "recent_match", "history_match", "in_history", "taste")
+"""How user and item fit; the recall scores of the bundle's sources follow them.
+
+By category: with the interest, the five newest items of the history, and all of it. `taste`: the cosine with the sum
+of all that was liked and viewed lately (`bentos.taste`).
+"""
+
+
+def viewed(values: Mapping[str, Any], items: ItemMatrix) -> Indices:
+    """Rows of what the user viewed lately, newest first. Unknown items are left out."""
+    return np.array([row for i in values["viewed"] if (row := items.index.get(i)) is not None], dtype=np.int64)
 
 
 def candidate_rows(
-    values: Mapping[str, Any], items: ItemMatrix, history: History, rows: Indices, recall: Floats
+    values: Mapping[str, Any], items: ItemMatrix, history: History, rows: Indices, tastes: Floats, recall: Floats
 ) -> Floats:
     """One row a candidate: user values, item values, pair values, recall scores. float32 [m, f].
 
-    `rows`: int64 [m] in the matrix; `recall`: float32 [m, s]. Counts, sums and ages come as log(1 + x): their tails are
-    long, and a tree does not mind.
+    `rows`: int64 [m] in the matrix; `tastes`: float32 [n, d], a vector of length 1 or 0 for every item of it;
+    `recall`: float32 [m, s]. Counts, sums and ages come as log(1 + x): their tails are long, and a tree does not mind.
     """
     of_user = np.log1p(np.maximum([values[name] for name in USER_COLUMNS], 0.0))
     of_items = np.log1p(np.maximum(items.values[rows], 0.0))
     hot = items.categories[rows]
     size = np.sqrt(np.maximum(hot.sum(1), 1.0))
-    liked = items.categories[history.rows[:5]].mean(0) if len(history.rows) else np.zeros(hot.shape[1], np.float32)
-    pairs = np.stack([hot @ interest(values, items) / size, hot @ liked / size, np.isin(rows, history.rows)], 1)
+    liked = items.categories[history.rows]
+    recent, all_ = (some.sum(0) / np.float32(max(len(some), 1)) for some in (liked[:5], liked))
+    matches = [hot @ of / size for of in (interest(values, items), recent, all_)]
+    mine = tastes[np.concatenate([history.rows, viewed(values, items)])].sum(0)
+    near = tastes[rows] @ mine / max(float(np.linalg.norm(mine)), 1e-12)
+    pairs = np.stack([*matches, np.isin(rows, history.rows), near], 1)
     return np.concatenate(
         [np.broadcast_to(of_user, (len(rows), len(of_user))), of_items, pairs, recall], 1, dtype=np.float32
     )

@@ -27,6 +27,7 @@ user = Profile(
         Mean("rating", of=on("rate"), windows=["30d", "ever"]),
         Distinct("categories", by="categories", of=liked, windows=["7d"], k=32),
         Recent("history", by="item_id", of=liked, n=50),
+        Recent("viewed", by="item_id", of=on("view"), n=50),
         Recent("bought", by="item_id", of=on("purchase"), n=200),
         Decayed("interest", by="categories", of=liked, half_life="3d"),
         Since("last_seen"),

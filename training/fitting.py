@@ -16,9 +16,10 @@ from bentos.inputs import Floats, input_names
 from bentos.stages.content import Tower, features
 from bentos.stages.exposure import tail
 from bentos.stages.recall import SOURCES, Recall
+from bentos.taste import Taste
 from freshet.settings import Settings
 from streams.catalogue import Item
-from training import content, item_to_item, lightgcn, rankers
+from training import content, item_to_item, lightgcn, rankers, taste
 from training.clock import Clock
 from training.conversion import Price, measures, prices
 from training.datasets import Asking, Log, Question, asked_before, questions
@@ -97,6 +98,12 @@ def recall(log: Log, stop: int, catalogue: Catalogue, clock: Clock, given: Param
     return Recall({item_id: n for n, item_id in enumerate(log.item_ids)}, links, graph, tower)
 
 
+def tastes(log: Log, stop: int, clock: Clock) -> Taste:
+    """The items' places among the tastes, from the first `stop` interactions."""
+    with clock.step("fit taste"):
+        return taste.fit(log.matrix(stop))
+
+
 def draft(
     log: Log,
     cut: int,
@@ -118,7 +125,7 @@ def draft(
 
     inner_recall = recall(log, inner, catalogue, clock, given, crew)
     vectors = inner_recall.lightgcn.items
-    whole = Cascade(inner_recall, vectors, inner_recall.tower, None, None)  # type: ignore[arg-type]
+    whole = Cascade(inner_recall, vectors, inner_recall.tower, tastes(log, inner, clock), None, None)  # type: ignore[arg-type]
     checked: list[tuple[Question, str]] = []
 
     def lists(some: list[Asking], name: str) -> list[Listing]:
@@ -169,6 +176,7 @@ def assemble(
         recall(log, stop, catalogue, clock, given, crew),
         after.vectors,
         after.tower,
+        tastes(log, stop, clock),
         fitted.din,
         fitted.reranker,
         calibration=fitted.calibration,

@@ -239,7 +239,7 @@ def _sizes(cascade: Cascade) -> dict[str, float]:
     """Megabytes of the parameters."""
     links, graph = cascade.recall.item_to_item.weights, cascade.recall.lightgcn
     i2i, gcn = megabytes(links.data, links.indices, links.indptr), megabytes(graph.items, graph.degrees)
-    din = _parameters(cascade.din) + megabytes(cascade.vectors)
+    din = _parameters(cascade.din) + megabytes(cascade.vectors, cascade.taste.items)
     top = sum(
         len(part.booster.model_to_string()) / 1e6 if isinstance(part, LambdaRank) else _parameters(part)
         for part in bundle.parts(cascade.reranker)

@@ -1,8 +1,9 @@
 """What an answer of the cascade costs as the catalogue grows: `python -m benchmarks.serving.catalogue`.
 
 In this process, one thread, no HTTP and no Redis: `Cascade.recommend` on catalogues of made-up items. Parameters are
-random, as their values cost nothing; sizes are those of a trained bundle (64 dimensions, 100 links an item, 300
-candidates, k = 20), users have liked 50 items. Popularity and links follow Zipf's law; 1% of the items are new.
+random, as their values cost nothing; sizes are those of a trained bundle (64 dimensions, 16 of taste, 100 links an
+item, 300 candidates, k = 20), users have viewed and liked 50 items. Popularity and links follow Zipf's law; 1% of the
+items are new.
 """
 
 import argparse
@@ -22,11 +23,12 @@ from bentos.stages.content import BUCKETS, Tower
 from bentos.stages.rank import Din
 from bentos.stages.recall import SOURCES, ItemToItem, LightGCN, Recall
 from bentos.stages.rerank import RankNet
+from bentos.taste import Taste, unit
 from feature_repo.features import user as user_profile
 from streams.aggregates import SECOND
 from streams.events import Event
 
-DIM, LINKS, CATEGORIES, LIKED, USERS = 64, 100, 40, 50, 200
+DIM, TASTES, LINKS, CATEGORIES, LIKED, USERS = 64, 16, 100, 40, 50, 200
 NOW = 1_780_000_000 * SECOND
 STAGES = ("recall", "rank", "rerank", "total")
 
@@ -60,6 +62,7 @@ def cascade(items: ItemMatrix, rng: np.random.Generator) -> Cascade:
         Recall(items.index, ItemToItem(links), LightGCN(vectors, np.ones(n, np.float32)), tower),
         vectors,
         tower,
+        Taste(unit(rng.normal(size=(n, TASTES)).astype(np.float32))),
         Din(inputs, DIM).eval(),
         RankNet(inputs + 1).eval(),
         300,
@@ -71,7 +74,8 @@ def user(items: int, rng: np.random.Generator) -> dict[str, Any]:
     some = []
     for n in range(LIKED):
         item, at = int(rng.integers(items)), NOW - (LIKED - n) * 3_600 * SECOND
-        some.append(Event(f"e{n}", "u", f"i{item}", "click", at, at, None, (f"category-{item % CATEGORIES:02}",)))
+        for kind in ("view", "click"):
+            some.append(Event(f"{kind}{n}", "u", f"i{item}", kind, at, at, None, (f"category-{item % CATEGORIES:02}",)))
     return user_profile.values(user_profile.advance(None, some, 0), NOW)
 
 

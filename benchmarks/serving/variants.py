@@ -193,7 +193,7 @@ def measure(every: int, threads: int) -> None:
         torch.set_num_threads(threads)
         recall = fitting.recall(log, cut, catalogue, clock, parameters.load(settings, int(log.at[cut - 1])))
         torch.set_num_threads(1)
-        cascade = replace(bundle.cascade, recall=recall)
+        cascade = replace(bundle.cascade, recall=recall, taste=fitting.tastes(log, cut, clock))
         made = variants(cascade.din)
         rankers, sizes = ({name: part[j] for name, part in made.items()} for j in (0, 1))
         asking = asked_before(log, (cut + np.flatnonzero(log.liked[cut:]))[::every].tolist())

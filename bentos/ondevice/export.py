@@ -25,7 +25,7 @@ from bentos.stages.rerank import Keep
 from feature_repo.features import user as user_profile
 from streams.aggregates import EVER, Aggregate, span_of
 
-FORMAT = 1
+FORMAT = 2
 MOST_MB = 20.0
 LEAST_LINKS = 8
 """With fewer links an item would not find its neighbours: then the catalogue is too large, and that is said."""
@@ -146,6 +146,7 @@ def catalogue(cascade: Cascade, items: ItemMatrix) -> Catalogue:
         width,
         categories,
         cascade.item_vectors(items),
+        cascade.taste.vectors(items, cascade.recall.index),
         np.log1p(np.maximum(items.values, 0.0)).astype(np.float32),
         there.astype(np.float32),
         graph.items,

@@ -22,14 +22,16 @@ class Catalogue:
     """What the graphs know of n items.
 
     `categories`: int16 or int32 [n, w], each item's category numbers, `width` (how many there are) in empty places.
-    `vectors` [n, d] for ranking; `values` [n, f], log(1 + x); `known` [n], 1 for items of the bundle, else 0;
-    `graph` [n, d] and `degrees` [n] of LightGCN; `links` int64 [n, l] and `weights` [n, l] of item-to-item, 0 in empty
-    places; `heat` [n]; `damped` [n], what a new item's score is divided by, infinite where it is not new.
+    `vectors` [n, d] for ranking; `tastes` [n, e], of length 1 or 0; `values` [n, f], log(1 + x); `known` [n], 1 for
+    items of the bundle, else 0; `graph` [n, d] and `degrees` [n] of LightGCN; `links` int64 [n, l] and `weights` [n, l]
+    of item-to-item, 0 in empty places; `heat` [n]; `damped` [n], what a new item's score is divided by, infinite where
+    it is not new.
     """
 
     width: int
     categories: npt.NDArray[np.int16] | npt.NDArray[np.int32]
     vectors: Floats
+    tastes: Floats
     values: Floats
     known: Floats
     graph: Floats
@@ -91,17 +93,31 @@ def _sum_of(weights: str, categories: str, g: Graph, items: Catalogue) -> str:
     return g.ReduceSum(g.Gather(g.Concat(weights, [0.0], axis=0), categories), [1], keepdims=0)
 
 
+def _mean_of(rows: str, g: Graph, items: Catalogue) -> str:
+    """The mean of the categories of items int64 [k], -1 in empty places; 0 without any. float32 [c]."""
+    there = g.Cast(g.GreaterOrEqual(rows, 0), to=FLOAT)
+    theirs = g.Cast(g.Gather(items.categories, g.Max(rows, 0)), to=INT)
+    each = g.Expand(g.Unsqueeze(there, [1]), g.Shape(theirs))
+    sums = g.ScatterElements(
+        g.Expand(0.0, [items.width + 1]), g.Reshape(theirs, [-1]), g.Reshape(each, [-1]), axis=0, reduction="add"
+    )
+    return g.Div(g.Slice(sums, [0], [items.width]), g.Max(g.ReduceSum(there, [0], keepdims=0), 1.0))
+
+
 def rank(items: Catalogue, din: Din, users: int, form: Form) -> onnx.ModelProto:
     """Ranking of m candidates: `bentos.inputs.candidate_rows` and then DIN.
 
     `user` float64 [users], the user's columns; `interest` [c]; `liked` int64 [t] and `ages_s` [t] as for recall;
-    `candidates` int64 [m]; `recalled` [m, 6] -> `logits` [m] and `attention` [m, t], t being at most `HISTORY`.
+    `viewed` int64 [v] like `liked`; `candidates` int64 [m]; `recalled` [m, 6] -> `logits` [m] and `attention` [m, t], t
+    being at most `HISTORY`.
     """
     g = Graph()
     g.table("vectors", items.vectors, form)
+    g.table("tastes", items.tastes, form)
     g.table("values", items.values, "float32" if form == "float32" else "float16")
     liked, ages_s = (g.Slice(of, [0], [HISTORY]) for of in ("liked", "ages_s"))
     place, mask = g.Max(liked, 0), g.GreaterOrEqual(liked, 0)
+    everything = g.Concat("liked", "viewed", axis=0)
 
     m = g.Shape("candidates")
     user = g.Cast(g.Log(g.Add(g.Max("user", np.float64(0)), np.float64(1))), to=FLOAT)
@@ -109,18 +125,18 @@ def rank(items: Catalogue, din: Din, users: int, form: Form) -> onnx.ModelProto:
     theirs = g.Cast(g.Gather(items.categories, "candidates"), to=INT)
     many = np.maximum((items.categories < items.width).sum(1), 1)
     root = g.Gather(np.sqrt(many).astype(np.float32), "candidates")
-    newest = g.Cast(g.Gather(items.categories, g.Slice(place, [0], [5])), to=INT)
-    there = g.Cast(g.Slice(mask, [0], [5]), to=FLOAT)
-    each = g.Expand(g.Unsqueeze(there, [1]), g.Shape(newest))
-    sums = g.ScatterElements(
-        g.Expand(0.0, [items.width + 1]), g.Reshape(newest, [-1]), g.Reshape(each, [-1]), axis=0, reduction="add"
-    )
-    mean = g.Div(g.Slice(sums, [0], [items.width]), g.Max(g.ReduceSum(there, [0], keepdims=0), 1.0))
+    recent, all_ = (_mean_of(of, g, items) for of in (g.Slice("liked", [0], [5]), "liked"))
+    there = g.Unsqueeze(g.Cast(g.GreaterOrEqual(everything, 0), to=FLOAT), [0])
+    mine = g.MatMul(there, g.rows("tastes", g.Max(everything, 0)))
+    length = g.Max(g.Sqrt(g.ReduceSum(g.Mul(mine, mine), [0, 1], keepdims=0)), 1e-12)
+    near = g.Div(g.MatMul(g.rows("tastes", "candidates"), g.Transpose(mine, perm=[1, 0])), length)
     same = g.Equal(g.Unsqueeze("candidates", [1]), g.Unsqueeze("liked", [0]))
     pairs = (
         g.Div(_sum_of("interest", theirs, g, items), root),
-        g.Div(_sum_of(mean, theirs, g, items), root),
+        g.Div(_sum_of(recent, theirs, g, items), root),
+        g.Div(_sum_of(all_, theirs, g, items), root),
         g.ReduceMax(g.Cast(same, to=FLOAT), [1], keepdims=0),
+        g.Squeeze(near, [1]),
     )
     columns = (g.Unsqueeze(of, [1]) for of in pairs)
     rows = g.Concat(of_user, g.rows("values", "candidates"), *columns, "recalled", axis=1)
@@ -136,6 +152,7 @@ def rank(items: Catalogue, din: Din, users: int, form: Form) -> onnx.ModelProto:
             "interest": (FLOAT, [items.width]),
             "liked": (INT, ["t"]),
             "ages_s": (FLOAT, ["t"]),
+            "viewed": (INT, ["v"]),
             "candidates": (INT, ["m"]),
             "recalled": (FLOAT, ["m", len(SOURCES)]),
         },

@@ -90,10 +90,13 @@ class Device:
         candidates = self._candidates([rows[:n].tolist() for rows, n in zip(best, found, strict=True)], allowed)
         if not len(candidates):
             return []
-        user = [float(values[name]) for name in self.manifest["user_columns"]]
-        logits, attention = self._rank.run(
-            None, asked | {"user": np.array(user), "candidates": candidates, "recalled": scores[:, candidates].T}
-        )
+        ranked = {
+            "user": np.array([float(values[name]) for name in self.manifest["user_columns"]]),
+            "viewed": np.array([self._rows.get(item_id, -1) for item_id in values["viewed"]], dtype=np.int64),
+            "candidates": candidates,
+            "recalled": scores[:, candidates].T,
+        }
+        logits, attention = self._rank.run(None, asked | ranked)
 
         def because(i: int) -> str | None:
             top = int(attention[i].argmax())

@@ -59,9 +59,3 @@ class Tower:
         strange = np.flatnonzero(known < 0)
         out[strange] = self.vectors([items.described[row] for row in strange.tolist()])
         return out
-
-
-def unit(vectors: Floats) -> Floats:
-    """Each row at length 1; 0 stays 0. float32 [n, d]."""
-    scaled: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-6))
-    return scaled

@@ -12,6 +12,7 @@ from bentos.stages.content import BUCKETS, Tower
 from bentos.stages.rank import Din
 from bentos.stages.recall import SOURCES, ItemToItem, LightGCN, Recall
 from bentos.stages.rerank import RankNet
+from bentos.taste import Taste, unit
 from feature_repo.features import item as item_profile
 from feature_repo.features import user as user_profile
 from streams.aggregates import HOUR, TILE
@@ -80,6 +81,7 @@ def cascade(size: int = 20, diversity: float = 0.0) -> Cascade:
         ),
         vectors,
         tower(rng),
+        Taste(unit(rng.normal(size=(ITEMS, 4)).astype(np.float32))),
         Din(inputs, DIM).eval(),
         RankNet(inputs + 1).eval(),
         size,

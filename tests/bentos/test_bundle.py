@@ -28,7 +28,7 @@ def with_trees(blended: bool = False) -> Cascade:
     trees = lightgbm.train({"objective": "lambdarank", "verbose": -1, "num_threads": 1, "min_data_in_leaf": 5}, data, 5)
     lambdarank = LambdaRank(trees)
     top = Blend(cast(RankNet, plain.reranker), lambdarank, 0.7) if blended else lambdarank
-    return Cascade(plain.recall, plain.vectors, plain.tower, plain.din, top, 20, 0.1)
+    return Cascade(plain.recall, plain.vectors, plain.tower, plain.taste, plain.din, top, 20, 0.1)
 
 
 def blended() -> Cascade:

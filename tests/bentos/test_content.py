@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from bentos.cascade import Ask
 from bentos.inputs import History
-from bentos.stages.content import BUCKETS, WORDS, Tower, buckets, features, unit
+from bentos.stages.content import BUCKETS, WORDS, Tower, buckets, features
 from bentos.stages.recall import SOURCES, LightGCN
+from bentos.taste import unit
 from streams.catalogue import Item
 from tests.bentos.small import DIM, cascade, item_matrix, liking
 from training import content

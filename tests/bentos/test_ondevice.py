@@ -26,6 +26,7 @@ from bentos.stages.content import BUCKETS, Tower
 from bentos.stages.rank import Din
 from bentos.stages.recall import SOURCES, ItemToItem, LightGCN, Recall
 from bentos.stages.rerank import Keep
+from bentos.taste import Taste, unit
 from feature_repo.features import user as user_profile
 from freshet.settings import Settings
 from streams.aggregates import DAY, HOUR, MINUTE, Count, Decayed, Distinct, Mean, Recent, Since, Sum
@@ -184,7 +185,8 @@ def large() -> tuple[Cascade, ItemMatrix]:
         NOW, ids, {i: row for row, i in enumerate(ids)}, values, tuple(map(str, range(40))), hot, [None] * n
     )
     recall = Recall(matrix.index, ItemToItem(weights), LightGCN(vectors, np.full(n, 9.0, np.float32)), tower)
-    return Cascade(recall, vectors, tower, Din(len(input_names(SOURCES)), dim).eval(), Keep(), 300), matrix
+    din, taste = Din(len(input_names(SOURCES)), dim).eval(), Taste(unit(vectors[:, :16]))
+    return Cascade(recall, vectors, tower, taste, din, Keep(), 300), matrix
 
 
 def test_sixty_thousand_items_are_under_twenty_megabytes(large: tuple[Cascade, ItemMatrix], tmp_path: Path) -> None:
