@@ -13,13 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import lightgbm
 import numpy as np
-import torch
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
-from safetensors.torch import load_file as load_tensors
-from safetensors.torch import save_file as save_tensors
 from scipy.sparse import csr_matrix
 
 from bentos.cascade import Cascade
@@ -87,12 +83,12 @@ def save(folder: Path, cascade: Cascade, key: bytes, **about: Any) -> None:
         },
         folder / RECALL,
     )
-    save_tensors({k: v.contiguous() for k, v in network.state_dict().items()}, folder / DIN)
+    save_arrays(dict(network.weights), folder / DIN)
     for part in parts(cascade.reranker):
         if isinstance(part, LambdaRank):
             part.booster.save_model(folder / LAMBDARANK)
         else:
-            save_tensors(part.state_dict(), folder / RANKNET)
+            save_arrays(dict(part.weights), folder / RANKNET)
     files = sorted(p for p in folder.iterdir() if p.name != MANIFEST)
     manifest = {
         "format": FORMAT,
@@ -157,9 +153,6 @@ def load(folder: Path, key: bytes, version: str) -> Bundle:
     n = len(ids)
     links = csr_matrix((arrays["i2i_data"], arrays["i2i_indices"], arrays["i2i_indptr"]), shape=(n, n))
     vectors = arrays["vectors"]
-    din = Din(len(manifest["inputs"]), vectors.shape[1])
-    din.load_state_dict(load_tensors(folder / DIN))
-    torch.set_num_threads(1)  # one question is too small to share out
     cascade = Cascade(
         Recall(
             {item_id: row for row, item_id in enumerate(ids)},
@@ -170,7 +163,7 @@ def load(folder: Path, key: bytes, version: str) -> Bundle:
         vectors,
         Tower(arrays["tower"]),
         Taste(arrays["taste"]),
-        din.eval(),
+        Din(load_arrays(folder / DIN)),
         _reranker(folder, manifest),
         manifest["size"],
         manifest["diversity"],
@@ -182,10 +175,10 @@ def load(folder: Path, key: bytes, version: str) -> Bundle:
 def _reranker(folder: Path, manifest: Mapping[str, Any]) -> Reranker:
     ranknet, lambdarank = None, None
     if RANKNET in manifest["files"]:
-        ranknet = RankNet(len(manifest["inputs"]) + 1)
-        ranknet.load_state_dict(load_tensors(folder / RANKNET))
-        ranknet.eval()
+        ranknet = RankNet(load_arrays(folder / RANKNET))
     if LAMBDARANK in manifest["files"]:
+        import lightgbm  # takes a second, and most bundles do without
+
         lambdarank = LambdaRank(lightgbm.Booster(model_file=folder / LAMBDARANK))
     if ranknet is not None and lambdarank is not None:
         return Blend(ranknet, lambdarank, manifest["blend"])

@@ -38,8 +38,11 @@ class Recommender:
     """Recommendations that know the newest event."""
 
     def __init__(self) -> None:
+        from threadpoolctl import threadpool_limits
+
         from bentos.answering import Answering
 
+        threadpool_limits(1)  # one question is too small to share out
         self.answering = Answering(get_settings())
         pages.state.answering = self.answering
 

@@ -239,9 +239,9 @@ def _sizes(cascade: Cascade) -> dict[str, float]:
     """Megabytes of the parameters."""
     links, graph = cascade.recall.item_to_item.weights, cascade.recall.lightgcn
     i2i, gcn = megabytes(links.data, links.indices, links.indptr), megabytes(graph.items, graph.degrees)
-    din = _parameters(cascade.din) + megabytes(cascade.vectors, cascade.taste.items)
+    din = megabytes(*cascade.din.weights.values(), cascade.vectors, cascade.taste.items)
     top = sum(
-        len(part.booster.model_to_string()) / 1e6 if isinstance(part, LambdaRank) else _parameters(part)
+        len(part.booster.model_to_string()) / 1e6 if isinstance(part, LambdaRank) else megabytes(*part.weights.values())
         for part in bundle.parts(cascade.reranker)
     )
     return {
@@ -250,7 +250,3 @@ def _sizes(cascade: Cascade) -> dict[str, float]:
         RANKED: i2i + gcn + din,
         WHOLE: i2i + gcn + din + top,
     }
-
-
-def _parameters(network: torch.nn.Module) -> float:
-    return megabytes(*(p.detach().numpy() for p in network.parameters()))

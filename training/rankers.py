@@ -20,6 +20,7 @@ from bentos.inputs import Floats
 from bentos.stages.rank import Calibration, Din, gap_bucket, rank
 from bentos.stages.rerank import Blend, Keep, LambdaRank, RankNet, Reranker
 from training import calibration
+from training.networks import DinModule, RankNetModule
 from training.parallel import ALONE, Crew, add_up, part
 
 SEED = 7
@@ -59,7 +60,7 @@ def ndcg(labels: Floats, scores: Floats, k: int = 10) -> float:
     return float((labels[top] * discount[: len(top)]).sum() / best) if best else 0.0
 
 
-def standardise(module: Din | RankNet, rows: Floats) -> None:
+def standardise(module: DinModule | RankNetModule, rows: Floats) -> None:
     """Set a network's input scaling from rows [n, f]."""
     module.mean.copy_(torch.from_numpy(rows.mean(0)))
     module.scale.copy_(torch.from_numpy(np.maximum(rows.std(0), 1e-3)))
@@ -73,7 +74,7 @@ def _padded(history: Sequence[Floats], dim: int) -> tuple[torch.Tensor, torch.Te
     return torch.from_numpy(out), torch.from_numpy(mask)
 
 
-def _loss(din: Din, lists: Sequence[Listing], picks: Sequence[npt.NDArray[np.int64]]) -> torch.Tensor:
+def _loss(din: DinModule, lists: Sequence[Listing], picks: Sequence[npt.NDArray[np.int64]]) -> torch.Tensor:
     """Softmax over the picks of each list against its positives' share (ListNet with binary labels), and
     `CONVERSION` times the log loss of the second head on the positives alone; summed.
     """
@@ -83,7 +84,7 @@ def _loss(din: Din, lists: Sequence[Listing], picks: Sequence[npt.NDArray[np.int
     scores, _ = din(
         torch.from_numpy(np.stack([x.features.inputs[p] for x, p in zip(lists, picks, strict=True)])),
         history,
-        gap_bucket(ages[:, :, 0]),
+        torch.from_numpy(gap_bucket(ages[:, :, 0].numpy())),
         mask,
         torch.from_numpy(np.stack([x.features.vectors[p] for x, p in zip(lists, picks, strict=True)])),
     )
@@ -100,7 +101,7 @@ def fit_din(train: Sequence[Listing], *, epochs: int, learning_rate: float, size
     """Fit DIN on lists that have a positive each."""
     rng, dim = np.random.default_rng(SEED), train[0].features.vectors.shape[1]
     torch.manual_seed(SEED)
-    din = Din(train[0].features.inputs.shape[1], dim)
+    din = DinModule(train[0].features.inputs.shape[1], dim)
     standardise(din, np.concatenate([x.features.inputs[:50] for x in train]))
     optimizer = torch.optim.AdamW(din.parameters(), lr=learning_rate, weight_decay=1e-4)
     total = epochs * -(-len(train) // batch)
@@ -119,7 +120,7 @@ def fit_din(train: Sequence[Listing], *, epochs: int, learning_rate: float, size
             nn.utils.clip_grad_norm_(din.parameters(), 1.0)
             optimizer.step()
             schedule.step()
-    return din.eval()
+    return din.din()
 
 
 def fit_ranknet(
@@ -127,7 +128,7 @@ def fit_ranknet(
 ) -> RankNet:
     """Fit RankNet: in each list every positive should score above every negative (logistic loss on the difference)."""
     torch.manual_seed(SEED)
-    net = RankNet(rows[0].shape[1])
+    net = RankNetModule(rows[0].shape[1])
     standardise(net, np.concatenate(rows))
     inputs, there = _padded(rows, rows[0].shape[1])
     liked, _ = _padded([y[:, None] for y in labels], 1)
@@ -146,7 +147,7 @@ def fit_ranknet(
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-    return net.eval()
+    return net.ranknet()
 
 
 def fit_lambdarank(

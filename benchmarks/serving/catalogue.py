@@ -20,13 +20,12 @@ from threadpoolctl import threadpool_limits
 from bentos.cascade import Ask, Cascade
 from bentos.inputs import ITEM_COLUMNS, ItemMatrix, input_names
 from bentos.stages.content import BUCKETS, Tower
-from bentos.stages.rank import Din
 from bentos.stages.recall import SOURCES, ItemToItem, LightGCN, Recall
-from bentos.stages.rerank import RankNet
 from bentos.taste import Taste, unit
 from feature_repo.features import user as user_profile
 from streams.aggregates import SECOND
 from streams.events import Event
+from training.networks import DinModule, RankNetModule
 
 DIM, TASTES, LINKS, CATEGORIES, LIKED, USERS = 64, 16, 100, 40, 50, 200
 NOW = 1_780_000_000 * SECOND
@@ -63,8 +62,8 @@ def cascade(items: ItemMatrix, rng: np.random.Generator) -> Cascade:
         vectors,
         tower,
         Taste(unit(rng.normal(size=(n, TASTES)).astype(np.float32))),
-        Din(inputs, DIM).eval(),
-        RankNet(inputs + 1).eval(),
+        DinModule(inputs, DIM).din(),
+        RankNetModule(inputs + 1).ranknet(),
         300,
         0.1,
     )
@@ -101,7 +100,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, nargs="+", default=[6_000, 60_000, 1_000_000])
     table = Table("items", "p50 ms", "p99 ms", *(f"{name} ms" for name in STAGES))
-    torch.set_num_threads(1)
     with threadpool_limits(1):
         for items in parser.parse_args().items:
             took, stages = measure(items)

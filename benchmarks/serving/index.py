@@ -19,7 +19,6 @@ from time import perf_counter
 
 import faiss
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
@@ -112,7 +111,6 @@ def main() -> None:
     parser.add_argument("--items", type=int, nargs="+", default=[60_000, 250_000, 1_000_000])
     parser.add_argument("--kind", choices=sorted(KINDS), nargs="+", default=sorted(KINDS))
     asked = parser.parse_args()
-    torch.set_num_threads(1)
     for kind, items in product(asked.kind, asked.items):
         made = world(KINDS[kind], items)
         table = Table(

@@ -15,7 +15,6 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 from scipy.sparse import csr_matrix, load_npz
@@ -97,7 +96,6 @@ def main() -> None:
         console.print(cutting(given.gowalla))
         return
     table = Table("items", "MB", "vectors", "links", "loads s", "p50 ms", "p99 ms", "the cascade's")
-    torch.set_num_threads(1)
     with threadpool_limits(1):
         for items in given.items:
             table.add_row(*measure(items, given.most_mb))

@@ -36,7 +36,7 @@ from bentos.ondevice.export import MOST_MB, export
 from bentos.ondevice.graphs import network
 from bentos.ondevice.recommend import Device
 from bentos.registry import folder as folder_of
-from bentos.stages.rank import Din, gap_bucket
+from bentos.stages.rank import Din, gap_bucket, rank
 from bentos.stages.recall import SOURCES
 from freshet.batch import champion
 from freshet.cli.progress import bars
@@ -45,11 +45,12 @@ from training import fitting, parameters
 from training.clock import Clock
 from training.datasets import Question, asked_before, read
 from training.evaluation import MAIN, Answers, K, Panel, Scoreboard, ask
+from training.networks import DinModule
 
 Ranker = Callable[[Features], Floats]
 """The logits [m] of one question's candidates."""
 TIMED, ROUNDS, WARM = 200, 5, 30
-SERVED = "torch float32 (served)"
+SERVED = "NumPy float32 (served)"
 LINEAR = ("project", "of_history", "head")
 """DIN's layers whose weights are constant; the attention's first layer makes its weights from the history."""
 DEVICE_MB = (MOST_MB, 3.0, 1.5)
@@ -57,11 +58,11 @@ DEVICE_MB = (MOST_MB, 3.0, 1.5)
 
 
 def tensors(f: Features) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """One question as `Din.forward` takes it; no history is one place that is masked, as in `bentos.stages.rank`."""
+    """One question as `DinModule.forward` takes it; no history is one place that is masked."""
     t, rows, vectors = len(f.history), torch.from_numpy(f.inputs)[None], torch.from_numpy(f.vectors)[None]
     history = torch.from_numpy(f.history)[None] if t else torch.zeros(1, 1, vectors.shape[2])
-    ages_s = torch.from_numpy(f.ages_s) if t else torch.zeros(1)
-    return rows, history, gap_bucket(ages_s)[None], torch.full((1, max(t, 1)), t > 0), vectors
+    gaps = torch.from_numpy(gap_bucket(f.ages_s if t else np.zeros(1, np.float32)))
+    return rows, history, gaps[None], torch.full((1, max(t, 1)), t > 0), vectors
 
 
 def by_torch(network: Callable[..., tuple[Tensor, Tensor]]) -> Ranker:
@@ -69,13 +70,13 @@ def by_torch(network: Callable[..., tuple[Tensor, Tensor]]) -> Ranker:
 
     def logits(f: Features) -> Floats:
         with torch.inference_mode():
-            found: Floats = network(*tensors(f))[0][0].float().numpy()
+            found: Floats = network(*tensors(f))[0][0, :, 0].float().numpy()
         return found
 
     return logits
 
 
-def bfloat16(din: Din) -> Ranker:
+def bfloat16(din: DinModule) -> Ranker:
     """All weights in bfloat16; the inputs are normalised in float32, as counts and ages do not fit into 8 bits."""
     half, mean, scale = deepcopy(din).to(torch.bfloat16), din.mean, din.scale
     half.mean.zero_(), half.scale.fill_(1.0)
@@ -87,7 +88,7 @@ def bfloat16(din: Din) -> Ranker:
     return by_torch(forward)
 
 
-def int8(din: Din) -> torch.nn.Module:
+def int8(din: DinModule) -> torch.nn.Module:
     """Linear layers with int8 weights, activations quantised as they come."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torchao takes over from torch.ao; the kernels are the same
@@ -98,7 +99,7 @@ def int8(din: Din) -> torch.nn.Module:
 
 def graph(din: Din) -> onnx.ModelProto:
     """DIN alone, as it is in the export."""
-    g, d = Graph(), din.project.in_features
+    g, d = Graph(), din.weights["project.weight"].shape[1]
     inputs = {
         "rows": (FLOAT, ["m", len(input_names(SOURCES))]),
         "history": (FLOAT, ["t", d]),
@@ -139,11 +140,14 @@ def variants(din: Din) -> dict[str, tuple[Ranker, int]]:
         plain.write_bytes(graph(din).SerializeToString())
         quantize_dynamic(plain, quantised, weight_type=QuantType.QInt8)
         exact, small = plain.read_bytes(), quantised.read_bytes()
+    module = DinModule(*(din.weights[name].shape[-1] for name in ("mean", "project.weight"))).eval()
+    module.load_state_dict({name: torch.from_numpy(values) for name, values in din.weights.items()})
     return {
-        SERVED: (by_torch(din), size(din)),
-        "torch bfloat16": (bfloat16(din), size(din, torch.bfloat16)),
-        "torch dynamic int8": (by_torch(quantised_din := int8(din)), size(quantised_din)),
-        "torch.compile float32": (by_torch(torch.compile(din, dynamic=True)), size(din)),
+        SERVED: (lambda f: rank(din, f.inputs, f.vectors, f.history, f.ages_s).logits, size(module)),
+        "torch float32": (by_torch(module), size(module)),
+        "torch bfloat16": (bfloat16(module), size(module, torch.bfloat16)),
+        "torch dynamic int8": (by_torch(quantised_din := int8(module)), size(quantised_din)),
+        "torch.compile float32": (by_torch(torch.compile(module, dynamic=True)), size(module)),
         "ONNX Runtime float32": (by_onnx(exact), len(exact)),
         "ONNX Runtime dynamic int8": (by_onnx(small), len(small)),
     }

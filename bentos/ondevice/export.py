@@ -77,8 +77,8 @@ def export(folder: Path, bundle: Bundle, items: ItemMatrix, most_mb: float = MOS
         "inputs": input_names(SOURCES),
         "normalisation": {
             "user and item columns": "log(1 + x)",
-            "mean": bundle.cascade.din.mean.tolist(),
-            "scale": bundle.cascade.din.scale.tolist(),
+            "mean": bundle.cascade.din.weights["mean"].tolist(),
+            "scale": bundle.cascade.din.weights["scale"].tolist(),
         },
         "files": {
             name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()

@@ -162,7 +162,7 @@ def rank(items: Catalogue, din: Din, users: int, form: Form) -> onnx.ModelProto:
 
 def network(g: Graph, din: Din, rows: str, history: str, gaps: str, mask: str, candidates: str) -> tuple[str, str]:
     """`bentos.stages.rank.Din` for one question, without the batch's dimension: logits [m] and attention [m, t]."""
-    w = {name: values.detach().numpy() for name, values in din.state_dict().items()}
+    w = din.weights
 
     def linear(x: str, layer: str) -> str:
         return g.Gemm(x, w[f"{layer}.weight"], w[f"{layer}.bias"], transB=1)

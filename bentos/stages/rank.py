@@ -3,26 +3,28 @@
 The candidate attends to the history (Zhou et al., KDD 2018); the first layer of the attention is factorised,
 `W [h, c, h - c, h * c] = (W1 + W3) h + ((W2 - W3) + W4 h) c`, where `W4 h` scales the columns of W4: one product of the
 candidates with a matrix that the history makes gives the same numbers for a sixth of the time.
-Losses and loops are left to `training.rankers`.
+It is computed in NumPy: serving starts without torch, and answers a little sooner. The network that learns is
+`training.networks.DinModule`; a test holds the two against each other.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from scipy.special import expit
-from torch import Tensor, nn
 
-from bentos.inputs import Floats
+from bentos.inputs import Floats, Indices
 
 ATTENTION_UNITS = 32
 GAPS = 8
 """Buckets of the time since a history item: powers of four of a minute."""
 
 
-def gap_bucket(ages_s: Tensor) -> Tensor:
+def gap_bucket(ages_s: Floats) -> Indices:
     """Bucket of an age: 0 up to a minute, then one for each factor of four. int64, same shape."""
-    return (torch.log2(torch.clamp(ages_s, min=1.0) / 60.0) / 2 + 1).clamp(0, GAPS - 1).long()
+    factors = np.log2(np.maximum(ages_s, np.float32(1)) / np.float32(60)) / 2 + 1
+    return np.clip(factors, 0, GAPS - 1).astype(np.int64)
 
 
 class Calibration(NamedTuple):
@@ -58,55 +60,41 @@ class Ranked(NamedTuple):
     attention: Floats
 
 
-class Din(nn.Module):
-    """`inputs` columns (see `bentos.inputs.input_names`), item vectors of `dim`. Two heads share all but one row."""
+@dataclass(frozen=True, eq=False)
+class Din:
+    """The network for one question: its weights, float32, by the names of `training.networks.DinModule`."""
 
-    mean: Tensor
-    scale: Tensor
+    weights: Mapping[str, Floats]
 
-    def __init__(self, inputs: int, dim: int, hidden: int = 64) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(inputs))
-        self.register_buffer("scale", torch.ones(inputs))
-        self.project = nn.Linear(dim, ATTENTION_UNITS)
-        self.gap = nn.Embedding(GAPS, ATTENTION_UNITS)
-        self.of_history = nn.Linear(ATTENTION_UNITS, ATTENTION_UNITS, bias=False)
-        self.of_candidate = nn.Linear(ATTENTION_UNITS, ATTENTION_UNITS)
-        self.of_both = nn.Linear(ATTENTION_UNITS, ATTENTION_UNITS, bias=False)
-        self.attend = nn.Linear(ATTENTION_UNITS, 1)
-        self.head = nn.Sequential(
-            nn.Linear(inputs + 3 * ATTENTION_UNITS, hidden),
-            nn.PReLU(),
-            nn.Linear(hidden, 32),
-            nn.PReLU(),
-            nn.Linear(32, 2),
-        )
+    def project(self, vectors: Floats) -> Floats:
+        """Item vectors [n, d] as attention compares them, [n, u]."""
+        return self._linear(vectors, "project")
 
-    def attention(self, history: Tensor, gaps: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Projected history [b, t, u], projected candidates [b, m, u], attention logits [b, m, t]."""
-        h = self.project(history) + self.gap(gaps)
-        c = self.project(candidates)
-        b, t, u = h.shape
-        folded = torch.addcmul(self.of_candidate.weight, self.of_both.weight, h[:, :, None, :])  # into the weights
-        of_history = (self.of_history(h) + self.of_candidate.bias).reshape(b, 1, t * u)
-        first = torch.baddbmm(of_history, c, folded.reshape(b, t * u, u).transpose(1, 2)).relu_()
-        logits = first.reshape(b, -1, t, u) @ self.attend.weight[0] + self.attend.bias
+    def attention(self, history: Floats, gaps: Indices, candidates: Floats) -> tuple[Floats, Floats, Floats]:
+        """Projected history [t, u], projected candidates [m, u], attention logits [m, t]."""
+        w, c = self.weights, self.project(candidates)
+        h = self.project(history) + w["gap.weight"][gaps]
+        t, u = h.shape
+        folded = w["of_candidate.weight"] + w["of_both.weight"] * h[:, None, :]  # into the weights
+        first = c @ folded.reshape(t * u, u).T
+        first += (h @ w["of_history.weight"].T + w["of_candidate.bias"]).reshape(t * u)
+        np.maximum(first, 0.0, out=first)
+        logits: Floats = (first.reshape(-1, u) @ w["attend.weight"][0]).reshape(-1, t) + w["attend.bias"]
         return h, c, logits
 
-    def forward(
-        self, rows: Tensor, history: Tensor, gaps: Tensor, mask: Tensor, candidates: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Of liking and of conversion: logits [b, m, 2]; attention weights [b, m, t].
+    def scores(self, rows: Floats, pooled: Floats, candidates: Floats) -> Floats:
+        """Of liking and of conversion: logits [m, 2]. `pooled` [m, u] is what attention made of the history."""
+        w = self.weights
+        x = np.concatenate([(rows - w["mean"]) / w["scale"], candidates, pooled, pooled * candidates], 1)
+        for layer in (0, 2):
+            x = self._linear(x, f"head.{layer}")
+            x = np.where(x > 0, x, x * w[f"head.{layer + 1}.weight"])
+        return self._linear(x, "head.4")
 
-        `rows` [b, m, inputs] raw; `history` [b, t, dim], `gaps` int64 [b, t], `mask` bool [b, t], True where there is
-        an item; `candidates` [b, m, dim].
-        """
-        h, c, logits = self.attention(history, gaps, candidates)
-        weights = torch.softmax(logits.masked_fill(~mask[:, None, :], -1e9), -1) * mask[:, None, :]
-        pooled = weights @ h
-        scaled = (rows - self.mean) / self.scale
-        scores: Tensor = self.head(torch.cat([scaled, c, pooled, pooled * c], -1))
-        return scores, weights
+    def _linear(self, x: Floats, layer: str) -> Floats:
+        out: Floats = x @ self.weights[f"{layer}.weight"].T
+        out += self.weights[f"{layer}.bias"]
+        return out
 
 
 def rank(din: Din, inputs: Floats, vectors: Floats, history: Floats, ages_s: Floats) -> Ranked:
@@ -115,16 +103,13 @@ def rank(din: Din, inputs: Floats, vectors: Floats, history: Floats, ages_s: Flo
     `inputs` float32 [m, f], `vectors` [m, d], `history` [t, d], `ages_s` [t]; without any history t is 1 and the
     attention 0.
     """
-    mask = np.ones(len(history), bool)
-    if len(history) == 0:  # softmax needs a place to look at, so there is one, masked
-        history, ages_s, mask = np.zeros((1, vectors.shape[1]), np.float32), np.zeros(1, np.float32), np.zeros(1, bool)
-    with torch.inference_mode():
-        scores, attention = din(
-            torch.from_numpy(inputs)[None],
-            torch.from_numpy(history)[None],
-            gap_bucket(torch.from_numpy(ages_s))[None],
-            torch.from_numpy(mask)[None],
-            torch.from_numpy(vectors)[None],
-        )
-    liked, conversion = np.ascontiguousarray(scores[0].numpy().T)
-    return Ranked(liked, conversion, attention[0].numpy())
+    if len(history):
+        h, c, logits = din.attention(history, gap_bucket(ages_s), vectors)
+        attention = np.exp(logits - logits.max(1, keepdims=True))
+        attention /= attention.sum(1, keepdims=True)
+        pooled = attention @ h
+    else:
+        c = din.project(vectors)
+        attention, pooled = np.zeros((len(vectors), 1), np.float32), np.zeros_like(c)
+    liked, conversion = np.ascontiguousarray(din.scores(inputs, pooled, c).T)
+    return Ranked(liked, conversion, attention)

@@ -4,15 +4,17 @@ RankNet, LambdaRank, the two together and ranking's own order stand behind one i
 validation. How they are fitted is left to `training.rankers`.
 """
 
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
-import lightgbm
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from bentos.inputs import Floats, Indices
 from bentos.stages.rank import Ranked
+
+if TYPE_CHECKING:
+    import lightgbm
 
 
 class Reranker(Protocol):
@@ -29,34 +31,25 @@ class Keep:
         return rows[:, -1]
 
 
-class RankNet(nn.Module):
-    """A small network whose pairs of scores were fitted to the order of the labels (Burges et al., ICML 2005)."""
+@dataclass(frozen=True, eq=False)
+class RankNet:
+    """A small network whose pairs of scores were fitted to the order of the labels (Burges et al., ICML 2005): its
+    weights by the names of `training.networks.RankNetModule`, float32."""
 
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, inputs: int, hidden: int = 32) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(inputs))
-        self.register_buffer("scale", torch.ones(inputs))
-        self.layers = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, 1))
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Scores [...] of rows [..., inputs]."""
-        score: Tensor = self.layers((rows - self.mean) / self.scale).squeeze(-1)
-        return score
+    weights: Mapping[str, Floats]
 
     def scores(self, rows: Floats) -> Floats:
         """See `Reranker`."""
-        with torch.inference_mode():
-            scored: Floats = self(torch.from_numpy(rows)).numpy()
+        w = self.weights
+        x = (rows - w["mean"]) / w["scale"] @ w["layers.0.weight"].T + w["layers.0.bias"]
+        scored: Floats = np.maximum(x, 0.0) @ w["layers.2.weight"][0] + w["layers.2.bias"]
         return scored
 
 
 class LambdaRank:
     """LightGBM's LambdaMART, on one thread: more only adds to the tail of the latency."""
 
-    def __init__(self, booster: lightgbm.Booster) -> None:
+    def __init__(self, booster: "lightgbm.Booster") -> None:
         self.booster = booster
 
     def scores(self, rows: Floats) -> Floats:

@@ -9,15 +9,14 @@ from scipy.sparse import csr_matrix
 from bentos.cascade import Cascade
 from bentos.inputs import ItemMatrix, ItemTable, input_names
 from bentos.stages.content import BUCKETS, Tower
-from bentos.stages.rank import Din
 from bentos.stages.recall import SOURCES, ItemToItem, LightGCN, Recall
-from bentos.stages.rerank import RankNet
 from bentos.taste import Taste, unit
 from feature_repo.features import item as item_profile
 from feature_repo.features import user as user_profile
 from streams.aggregates import HOUR, TILE
 from streams.catalogue import Item
 from streams.events import Event, Micros
+from training.networks import DinModule, RankNetModule
 
 NOW: Micros = 1_700_000_000_000_000 // TILE * TILE + 20_000_000
 """Some seconds after the end of a tile."""
@@ -82,8 +81,8 @@ def cascade(size: int = 20, diversity: float = 0.0) -> Cascade:
         vectors,
         tower(rng),
         Taste(unit(rng.normal(size=(ITEMS, 4)).astype(np.float32))),
-        Din(inputs, DIM).eval(),
-        RankNet(inputs + 1).eval(),
+        DinModule(inputs, DIM).din(),
+        RankNetModule(inputs + 1).ranknet(),
         size,
         diversity,
     )

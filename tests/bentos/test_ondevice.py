@@ -23,7 +23,6 @@ from bentos.inputs import ITEM_COLUMNS, ItemMatrix, ItemTable, input_names
 from bentos.ondevice.export import MANIFEST_BYTES, MOST_MB, NoExport, catalogue, export, strongest
 from bentos.ondevice.recommend import READERS, Device, read
 from bentos.stages.content import BUCKETS, Tower
-from bentos.stages.rank import Din
 from bentos.stages.recall import SOURCES, ItemToItem, LightGCN, Recall
 from bentos.stages.rerank import Keep
 from bentos.taste import Taste, unit
@@ -35,6 +34,7 @@ from streams.events import Event
 from streams.publisher import Publisher
 from tests.bentos.small import CATEGORIES, ITEMS, NOW, cascade, event, item_matrix
 from tests.bentos.test_reload import champion
+from training.networks import DinModule
 
 
 def world() -> ItemMatrix:
@@ -185,7 +185,7 @@ def large() -> tuple[Cascade, ItemMatrix]:
         NOW, ids, {i: row for row, i in enumerate(ids)}, values, tuple(map(str, range(40))), hot, [None] * n
     )
     recall = Recall(matrix.index, ItemToItem(weights), LightGCN(vectors, np.full(n, 9.0, np.float32)), tower)
-    din, taste = Din(len(input_names(SOURCES)), dim).eval(), Taste(unit(vectors[:, :16]))
+    din, taste = DinModule(len(input_names(SOURCES)), dim).din(), Taste(unit(vectors[:, :16]))
     return Cascade(recall, vectors, tower, taste, din, Keep(), 300), matrix
 
 

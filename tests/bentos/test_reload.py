@@ -14,12 +14,12 @@ from bentos import bundle, deadline
 from bentos.answering import MODEL_FAILED, RANK_SKIPPED, RERANK_SKIPPED, Answering
 from bentos.bundle import Bundle
 from bentos.cascade import Ask, Cascade
-from bentos.stages.rank import Din
 from freshet.settings import Settings
 from streams.catalogue import Item, send_items
 from streams.publisher import Publisher
 from tests.bentos.running import recommend, serve
 from tests.bentos.small import CATEGORIES, DIM, ITEMS, cascade, item_matrix, liking
+from training.networks import DinModule
 from training.registry import track
 
 PATIENCE_S = 60
@@ -27,7 +27,7 @@ PATIENCE_S = 60
 
 def broken() -> Cascade:
     """A cascade whose ranking expects three inputs: it raises on every question."""
-    return dataclasses.replace(cascade(), din=Din(3, DIM).eval())
+    return dataclasses.replace(cascade(), din=DinModule(3, DIM).din())
 
 
 def champion(settings: Settings, folder: Path, model: Cascade) -> str:

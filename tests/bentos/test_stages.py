@@ -7,33 +7,59 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-from bentos.inputs import History, ItemTable
-from bentos.stages.rank import Din, gap_bucket, rank
+from bentos.inputs import Floats, History, ItemTable
+from bentos.stages.rank import gap_bucket, rank
 from bentos.stages.recall import SOURCES, ItemToItem, LightGCN, Scores, candidates
 from bentos.stages.rerank import diversify
 from feature_repo.features import item as item_profile
 from streams.aggregates import HOUR, TILE
 from streams.catalogue import Item
 from tests.bentos.small import ITEMS, NOW, cascade, event, item_matrix, liking
+from training.networks import DinModule, RankNetModule
 
 
 def test_the_factorised_attention_is_the_plain_one() -> None:
     torch.manual_seed(0)
-    din = Din(inputs=4, dim=6)
-    history, gaps, candidate = torch.randn(1, 5, 6), torch.randint(0, 8, (1, 5)), torch.randn(1, 7, 6)
-    h, c, logits = din.attention(history, gaps, candidate)
-    w1w3, w2w3, w4 = din.of_history.weight, din.of_candidate.weight, din.of_both.weight
+    din, rng = DinModule(inputs=4, dim=6).din(), np.random.default_rng(0)
+    history, gaps, candidate = rng.normal(size=(5, 6)), rng.integers(0, 8, 5), rng.normal(size=(7, 6))
+    h, c, logits = din.attention(history.astype(np.float32), gaps, candidate.astype(np.float32))
+    w = din.weights
     for m in range(7):
         for t in range(5):
-            both = h[0, t] * c[0, m]
-            first = w1w3 @ h[0, t] + w2w3 @ c[0, m] + din.of_candidate.bias + w4 @ both
-            plain = din.attend(torch.relu(first))
-            assert logits[0, m, t].item() == pytest.approx(plain.item(), abs=1e-5)
+            first = w["of_history.weight"] @ h[t] + w["of_candidate.weight"] @ c[m] + w["of_candidate.bias"]
+            first += w["of_both.weight"] @ (h[t] * c[m])
+            plain = w["attend.weight"][0] @ np.maximum(first, 0) + w["attend.bias"][0]
+            assert logits[m, t] == pytest.approx(plain, abs=1e-5)
+
+
+@given(seed=st.integers(0, 1 << 32), m=st.integers(1, 9), t=st.integers(0, 6))
+def test_what_is_served_is_what_was_trained(seed: int, m: int, t: int) -> None:
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    module, top = DinModule(inputs=4, dim=6).eval(), RankNetModule(inputs=5).eval()
+    module.mean.normal_(), module.scale.uniform_(0.5, 2)
+
+    def drawn(*shape: int) -> Floats:
+        return rng.normal(size=shape).astype(np.float32)
+
+    rows, vectors, history, ages_s = drawn(m, 4), drawn(m, 6), drawn(t, 6), 10 ** np.abs(drawn(t) * 3)
+    padded, mask = np.zeros((max(t, 1), 6), np.float32), np.zeros(max(t, 1), bool)
+    padded[:t], mask[:t] = history, True
+    gaps = np.zeros(max(t, 1), np.int64)
+    gaps[:t] = gap_bucket(ages_s)
+    given = (torch.from_numpy(x)[None] for x in (rows, padded, gaps, mask, vectors))
+    with torch.inference_mode():
+        scores, weights = module(*given)
+        order = top(torch.from_numpy(others := drawn(m, 5)))
+    said = rank(module.din(), rows, vectors, history, ages_s)
+    np.testing.assert_allclose(np.stack([said.logits, said.conversion], 1), scores[0], atol=1e-5)
+    np.testing.assert_allclose(said.attention, weights[0], atol=1e-6)
+    np.testing.assert_allclose(top.ranknet().scores(others), order, atol=1e-5)
 
 
 def test_attention_sums_to_one_and_to_nothing_without_a_history() -> None:
     torch.manual_seed(0)
-    din = Din(inputs=4, dim=6).eval()
+    din = DinModule(inputs=4, dim=6).din()
     rows, vectors = np.ones((3, 4), np.float32), np.ones((3, 6), np.float32)
     weights = rank(din, rows, vectors, np.ones((5, 6), np.float32), np.ones(5, np.float32)).attention
     np.testing.assert_allclose(weights.sum(1), 1.0, rtol=1e-5)
@@ -44,7 +70,7 @@ def test_attention_sums_to_one_and_to_nothing_without_a_history() -> None:
 
 @pytest.mark.parametrize(("age_s", "bucket"), [(0, 0), (59, 0), (60, 1), (239, 1), (240, 2), (1e9, 7)])
 def test_gaps_grow_by_factors_of_four(age_s: float, bucket: int) -> None:
-    assert gap_bucket(torch.tensor([age_s])).item() == bucket
+    assert gap_bucket(np.array([age_s], np.float32)).item() == bucket
 
 
 def test_fold_in_is_the_normalised_sum_of_what_was_liked() -> None:

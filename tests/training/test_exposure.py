@@ -6,9 +6,10 @@ import torch
 
 from bentos.cascade import Features
 from bentos.inputs import History
-from bentos.stages.rank import PLAIN, Din
+from bentos.stages.rank import PLAIN
 from bentos.stages.rerank import Keep
 from training.exposure import DIALS, dials
+from training.networks import DinModule
 from training.rankers import Fitted, Listing, ndcg, with_din
 
 M, INPUTS, DIM, ITEMS = 40, 3, 4, 100
@@ -17,7 +18,7 @@ M, INPUTS, DIM, ITEMS = 40, 3, 4, 100
 def fitted() -> Fitted:
     """Ranking that learned nothing."""
     torch.manual_seed(1)
-    return Fitted(Din(INPUTS, DIM).eval(), Keep(), PLAIN, {})
+    return Fitted(DinModule(INPUTS, DIM).din(), Keep(), PLAIN, {})
 
 
 def listing(n: int, of_tail: float, liked: int | None) -> Listing:
