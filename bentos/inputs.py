@@ -211,8 +211,8 @@ def candidate_rows(
     `rows`: int64 [m] in the matrix; `tastes`: float32 [n, d], a vector of length 1 or 0 for every item of it;
     `recall`: float32 [m, s]. Counts, sums and ages come as log(1 + x): their tails are long, and a tree does not mind.
     """
-    of_user = np.log1p(np.maximum([values[name] for name in USER_COLUMNS], 0.0))
-    of_items = np.log1p(np.maximum(items.values[rows], 0.0))
+    of_user = np.log1p(np.maximum([values[name] for name in USER_COLUMNS], 0.0)).astype(np.float32)
+    of_items: Floats = items.once("logs", lambda: np.log1p(np.maximum(items.values, 0.0)).astype(np.float32))
     hot = items.categories[rows]
     size = np.sqrt(np.maximum(hot.sum(1), 1.0))
     liked = items.categories[history.rows]
@@ -220,10 +220,9 @@ def candidate_rows(
     matches = [hot @ of / size for of in (interest(values, items), recent, all_)]
     mine = tastes[np.concatenate([history.rows, viewed(values, items)])].sum(0)
     near = tastes[rows] @ mine / max(float(np.linalg.norm(mine)), 1e-12)
-    pairs = np.stack([*matches, np.isin(rows, history.rows), near], 1)
-    return np.concatenate(
-        [np.broadcast_to(of_user, (len(rows), len(of_user))), of_items, pairs, recall], 1, dtype=np.float32
-    )
+    pairs = np.stack([*matches, (rows[:, None] == history.rows).any(1), near], 1)
+    everyone = np.broadcast_to(of_user, (len(rows), len(of_user)))
+    return np.concatenate([everyone, of_items[rows], pairs, recall], 1, dtype=np.float32)
 
 
 def input_names(sources: Sequence[str]) -> tuple[str, ...]:

@@ -75,9 +75,10 @@ class Din:
         w, c = self.weights, self.project(candidates)
         h = self.project(history) + w["gap.weight"][gaps]
         t, u = h.shape
-        folded = w["of_candidate.weight"] + w["of_both.weight"] * h[:, None, :]  # into the weights
-        first = c @ folded.reshape(t * u, u).T
-        first += (h @ w["of_history.weight"].T + w["of_candidate.bias"]).reshape(t * u)
+        folded = (w["of_candidate.weight"] + w["of_both.weight"] * h[:, None, :]).reshape(t * u, u)
+        of_history = (h @ w["of_history.weight"].T + w["of_candidate.bias"]).reshape(t * u, 1)
+        one = np.ones((len(c), 1), dtype=np.float32)  # takes the history's part along in the product
+        first = np.concatenate([c, one], 1) @ np.concatenate([folded, of_history], 1).T
         np.maximum(first, 0.0, out=first)
         logits: Floats = (first.reshape(-1, u) @ w["attend.weight"][0]).reshape(-1, t) + w["attend.bias"]
         return h, c, logits
