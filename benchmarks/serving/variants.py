@@ -36,7 +36,7 @@ from bentos.ondevice.export import MOST_MB, export
 from bentos.ondevice.graphs import network
 from bentos.ondevice.recommend import Device
 from bentos.registry import folder as folder_of
-from bentos.stages.rank import Din, gap_bucket, rank
+from bentos.stages.rank import Din, Ranked, gap_bucket, rank
 from bentos.stages.recall import SOURCES
 from freshet.batch import champion
 from freshet.cli.progress import bars
@@ -63,6 +63,11 @@ def tensors(f: Features) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     history = torch.from_numpy(f.history)[None] if t else torch.zeros(1, 1, vectors.shape[2])
     gaps = torch.from_numpy(gap_bucket(f.ages_s if t else np.zeros(1, np.float32)))
     return rows, history, gaps[None], torch.full((1, max(t, 1)), t > 0), vectors
+
+
+def as_said(logits: Floats) -> Ranked:
+    """Ranking that says nothing but these logits."""
+    return Ranked(logits, np.zeros_like(logits), logits[:, None])
 
 
 def by_torch(network: Callable[..., tuple[Tensor, Tensor]]) -> Ranker:
@@ -159,7 +164,7 @@ def panel(cascade: Cascade, rankers: dict[str, Ranker]) -> Panel:
     def answers(question: Question) -> Answers:
         asked = ask(question)
         f = cascade.features(asked)
-        orders = {name: cascade.order(asked, f, logits(f))[0] for name, logits in rankers.items()}
+        orders = {name: cascade.order(asked, f, as_said(logits(f)))[0] for name, logits in rankers.items()}
         return {
             name: ([question.items.ids[row] for row in f.rows[order].tolist()], 0.0) for name, order in orders.items()
         }
