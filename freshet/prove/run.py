@@ -53,6 +53,7 @@ class Order:
     workers: int
     seed: int
     rate: float
+    flink: bool = False
 
     @property
     def command(self) -> str:
@@ -60,6 +61,7 @@ class Order:
         return (
             f"freshet prove --scenario {self.scenario.name} --events {self.events} --kills {self.kills} "
             f"--workers {self.workers} --seed {self.seed} --rate {self.rate:g}"
+            + (" --engine flink" if self.flink else "")
         )
 
 
@@ -77,6 +79,7 @@ def prove(order: Order, folder: Path, cache_dir: Path, tell: Tell, *, keep: bool
         scenario.apart_s,
         state_memory_mb=STATE_MEMORY_MB,
         checkpoint_rows=CHECKPOINT_ROWS,
+        flink=order.flink,
     )
     with Rig(folder, cache_dir, plan) as rig:
         try:

@@ -38,6 +38,8 @@ class Scenario:
     program: str = "worker"
     apart_s: float = 0.0
     """So long each worker starts after the one before."""
+    flink: bool = False
+    """Whether a Flink job can stand for the workers: its faults need nothing of their inside."""
 
     @property
     def is_control(self) -> bool:
@@ -106,7 +108,7 @@ def _lost_workers(kills: int, rnd: random.Random) -> list[Fault]:
 
 
 _ALL = (
-    Scenario("kills", "workers and sinks are killed at random, also while they start and restore", _random_kills),
+    Scenario("kills", "workers and sinks are killed at random, also while they start and restore", _random_kills, flink=True),
     Scenario(
         "early", "a worker joins before the first commit of the others", _these(f.KillWorker()), together=0, apart_s=0.7
     ),
@@ -153,7 +155,7 @@ _ALL = (
         "stale-sink", "of two online sinks one wakes up with old rows", _these(*[f.StaleSink()] * 3), online_sinks=2
     ),
     Scenario("disk-full", "the archive's disk is full", _these(o.DiskFull(), f.KillSink("archive"), o.DiskFull())),
-    Scenario("retries", "clients repeat events, up to an hour late", _random_kills, RETRIES),
+    Scenario("retries", "clients repeat events, up to an hour late", _random_kills, RETRIES, flink=True),
     Scenario("clocks", "the senders' clocks jump by up to an hour", _random_kills, Shape(jumps=5_000)),
     Scenario("poison", "a twentieth of all records is no event", _random_kills, Shape(poison=0.05)),
     Scenario("large", "records of 10 MB", _these(o.LargeRecords(), f.KillWorker(), o.LargeRecords(), f.KillWorker())),
