@@ -67,6 +67,10 @@ def _worker_kills(kills: int, rnd: random.Random) -> list[Fault]:
     return [f.KillWorker() for _ in range(min(max(kills, 3), 8))]
 
 
+def _checkpoint_kills(kills: int, rnd: random.Random) -> list[Fault]:
+    return [f.KillAtCheckpoint() for _ in range(kills)]
+
+
 def _points(kills: int, rnd: random.Random) -> list[Fault]:
     """Every named point in turn."""
     each: list[Fault] = [
@@ -108,7 +112,9 @@ def _lost_workers(kills: int, rnd: random.Random) -> list[Fault]:
 
 
 _ALL = (
-    Scenario("kills", "workers and sinks are killed at random, also while they start and restore", _random_kills, flink=True),
+    Scenario(
+        "kills", "workers and sinks are killed at random, also while they start and restore", _random_kills, flink=True
+    ),
     Scenario(
         "early", "a worker joins before the first commit of the others", _these(f.KillWorker()), together=0, apart_s=0.7
     ),
@@ -161,6 +167,7 @@ _ALL = (
     Scenario("large", "records of 10 MB", _these(o.LargeRecords(), f.KillWorker(), o.LargeRecords(), f.KillWorker())),
     Scenario("silent", "a partition without traffic", _random_kills, Shape(silent=True)),
     Scenario("partitions", "more partitions than workers", _random_kills, partitions=12),
+    Scenario("checkpoints", "Flink is killed just after a checkpoint", _checkpoint_kills, flink=True),
 )
 _BROKEN = (
     Scenario("unawaited-sends", "sends are not awaited", _these(o.RefuseRows()), control="unawaited-sends"),

@@ -48,7 +48,9 @@ def _fetch(cache_dir: Path, coordinates: Sequence[str]) -> list[Path]:
     }
     found: dict[str, Path] = {}
     for each in coordinates:
-        done = subprocess.run([sys.executable, "-m", "jgo", "info", "jars", each], env=env, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "jgo", "info", "jars", each], env=env, capture_output=True, text=True
+        )
         paths = [Path(line) for line in map(str.strip, done.stdout.splitlines()) if line.endswith(".jar")]
         if done.returncode or not paths:
             last = done.stderr.strip().splitlines() or [f"jgo ended with exit code {done.returncode}"]

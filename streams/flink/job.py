@@ -13,6 +13,7 @@ from pyflink.java_gateway import get_gateway
 from freshet.settings import Settings
 from streams.engine.fold import ItemFold, UserFold
 from streams.engine.states import Fold
+from streams.flink import checkpoints
 from streams.flink.keyed import Step
 from streams.topics import EVENTS, ITEM_DELTAS
 
@@ -23,7 +24,7 @@ TRANSACTION_MS = 900_000
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
 
 
-class Folding(KeyedProcessFunction):
+class Folding(KeyedProcessFunction):  # type: ignore[misc]
     """A stage; the key is the partition."""
 
     def __init__(self, settings: Settings, make: Callable[[Settings, int], Fold]) -> None:
@@ -118,17 +119,11 @@ def configuration(settings: Settings, jars: list[Path]) -> Configuration:
         "python.executable": sys.executable,
         "python.client.executable": sys.executable,
     }
-    newest = newest_checkpoint(state)
-    if newest is not None:
-        values["execution.state-recovery.path"] = newest.as_uri()
+    last = checkpoints.newest(state)
+    if last is not None:
+        values["execution.state-recovery.path"] = last.as_uri()
         values["execution.state-recovery.claim-mode"] = "CLAIM"
     made = Configuration()
     for key, value in values.items():
         made.set_string(key, value)
     return made
-
-
-def newest_checkpoint(state: Path) -> Path | None:
-    """The folder of the last complete checkpoint: its metadata appears at once, when all of it is there."""
-    found = [(int(file.parent.name.removeprefix("chk-")), file.parent) for file in state.glob("*/chk-*/_metadata")]
-    return max(found, default=(0, None))[1]

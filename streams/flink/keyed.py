@@ -82,7 +82,7 @@ class Step:
 
 
 def unpack(batch: bytes) -> Iterator[Record]:
-    """The records of a batch: for each its offset (64 bits), then key and value with their sizes (32 bits, -1: null)."""
+    """The records of a batch: for each its offset (64 bits), then key and value, each with its size (-1: null)."""
     at, end = 0, len(batch)
     while at < end:
         (offset,) = _LONG.unpack_from(batch, at)
