@@ -57,9 +57,7 @@ class KillAtCheckpoint(Fault):
     def inject(self, rig: Rig, rnd: random.Random) -> str:
         (name,), folder = rig.workers(), rig.settings.home / "flink"
         before, give_up = checkpoints.newest(folder), time.monotonic() + REACHED_S
-        while (
-            newest := checkpoints.newest(folder)
-        ) == before:  # no pause: the commit follows at once
+        while (newest := checkpoints.newest(folder)) == before:  # no pause: the commit follows at once
             if time.monotonic() > give_up:
                 raise Unproved(f"no checkpoint was completed in {REACHED_S:.0f} s")
         rig.process(name).signal(signal.SIGKILL)

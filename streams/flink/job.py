@@ -21,6 +21,8 @@ GATHERED = 2_000
 """Records of a partition that go to Python at once, at most."""
 TRANSACTION_MS = 900_000
 """The most that a broker allows by default. A job that is down for longer loses the rows of its last checkpoint."""
+NEEDED = ("topic_prefix", "partitions", "dedup_window", "future_tolerance_s")
+"""What a fold needs of the settings, of which some are secret: a function travels to the task managers."""
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
 
 
@@ -28,12 +30,14 @@ class Folding(KeyedProcessFunction):  # type: ignore[misc]
     """A stage; the key is the partition."""
 
     def __init__(self, settings: Settings, make: Callable[[Settings, int], Fold]) -> None:
-        self._settings, self._make = settings, make
+        self._given = {name: getattr(settings, name) for name in NEEDED}
+        self._make = make
 
     def open(self, context: RuntimeContext) -> None:
+        settings = Settings(**self._given)
         types = Types.STRING(), Types.PICKLED_BYTE_ARRAY()
         own, rows = (context.get_map_state(MapStateDescriptor(name, *types)) for name in ("own", "rows"))
-        self._step = Step(self._settings, lambda partition: self._make(self._settings, partition), own, rows)
+        self._step = Step(settings, lambda partition: self._make(settings, partition), own, rows)
 
     def process_element(self, batch: bytes, context: KeyedProcessFunction.Context) -> Iterator[bytes]:
         yield self._step(context.get_current_key(), batch)
@@ -101,9 +105,9 @@ def build(env: StreamExecutionEnvironment, settings: Settings) -> None:
     scattered.sinkTo(writing).uid("write").name("write")
 
 
-def configuration(settings: Settings, jars: list[Path]) -> Configuration:
-    """How Flink runs it: checkpoints in the home folder, of which the newest is taken up."""
-    state = settings.home / "flink"
+def configuration(settings: Settings, state: Path, jars: list[Path]) -> Configuration:
+    """How Flink runs it: checkpoints in the folder `state`, of which the newest is taken up."""
+    made = Configuration()  # starts the JVM: by then that of a job before, whose Python was killed, has ended
     values = {
         "pipeline.jars": ";".join(jar.as_uri() for jar in jars),
         "parallelism.default": str(settings.flink_parallelism),
@@ -123,7 +127,6 @@ def configuration(settings: Settings, jars: list[Path]) -> Configuration:
     if last is not None:
         values["execution.state-recovery.path"] = last.as_uri()
         values["execution.state-recovery.claim-mode"] = "CLAIM"
-    made = Configuration()
     for key, value in values.items():
         made.set_string(key, value)
     return made
