@@ -45,11 +45,11 @@ def prove(
     if scenario not in every:
         lines = [f"  {name}: {each.says}" for name, each in every.items()]
         raise Refusal(Exit.USAGE, "\n".join([f"there is no scenario {scenario!r}; there are", *lines]))
-    if engine == "flink" and not (every[scenario].flink and not controls):
-        able = ", ".join(name for name, each in every.items() if each.flink)
-        raise Refusal(Exit.USAGE, f"the faults of {scenario!r} need a worker's inside; Flink can stand {able}")
-    chosen = list(CONTROLS.values()) if controls else [every[scenario]]
-    reports = [_run(Order(each, events, kills, workers, seed, rate, engine == "flink"), keep) for each in chosen]
+    able = [name for name, each in every.items() if engine in each.engines]
+    if not controls and scenario not in able:
+        raise Refusal(Exit.USAGE, f"{scenario!r} is not for {engine}; there are {', '.join(able)}")
+    chosen = [each for each in CONTROLS.values() if engine in each.engines] if controls else [every[scenario]]
+    reports = [_run(Order(each, events, kills, workers, seed, rate, engine), keep) for each in chosen]
     if as_json:
         found = [report.to_json() for report in reports]
         typer.echo(json.dumps(found if controls else found[0], indent=1))

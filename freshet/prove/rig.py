@@ -43,7 +43,7 @@ class Plan:
     """What a rig is made of.
 
     `launch` are arguments of `freshet.prove.launch` before a program's name, `program` is the workers' program there.
-    With `flink` one Flink job, of as many subtasks, stands for all workers.
+    With `flink` one Flink job, of as many subtasks, stands for all workers; `program` may be a module in its stead.
     """
 
     workers: int = 2
@@ -136,7 +136,9 @@ class Rig:
     def join(self, i: int) -> Process:
         """Start worker `i`."""
         if self.plan.flink:
-            return self.supervisor.add(f"worker{i}", *flink.command(self.settings), self.logs / f"worker{i}.log")
+            module = "streams.flink" if self.plan.program == "worker" else self.plan.program
+            command = flink.command(self.settings, module)
+            return self.supervisor.add(f"worker{i}", *command, self.logs / f"worker{i}.log")
         return self._ours(f"worker{i}", [self.plan.program], "worker_metrics_port", instance=f"w{i}")
 
     def start_workers(self) -> None:

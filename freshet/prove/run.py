@@ -53,7 +53,7 @@ class Order:
     workers: int
     seed: int
     rate: float
-    flink: bool = False
+    engine: str = "faust"
 
     @property
     def command(self) -> str:
@@ -61,7 +61,7 @@ class Order:
         return (
             f"freshet prove --scenario {self.scenario.name} --events {self.events} --kills {self.kills} "
             f"--workers {self.workers} --seed {self.seed} --rate {self.rate:g}"
-            + (" --engine flink" if self.flink else "")
+            + (f" --engine {self.engine}" if self.engine != "faust" else "")
         )
 
 
@@ -79,7 +79,7 @@ def prove(order: Order, folder: Path, cache_dir: Path, tell: Tell, *, keep: bool
         scenario.apart_s,
         state_memory_mb=STATE_MEMORY_MB,
         checkpoint_rows=CHECKPOINT_ROWS,
-        flink=order.flink,
+        flink=order.engine == "flink",
     )
     with Rig(folder, cache_dir, plan) as rig:
         try:
@@ -133,7 +133,7 @@ class _Run:
         report.exits = {name: dict(process.exits) for name, process in rig.stop_line().items()}
         report.checks.append(_ended_well(report, self._order.scenario.exits))
         began = time.monotonic()
-        if self._order.scenario.program == "worker":
+        if not self._order.scenario.is_stock:
             checker.check(rig.settings, workload.acknowledged, report, self._tell)
         else:
             checker.check_stock(rig.settings, rig.progress.now(FOLD), report)
@@ -146,7 +146,7 @@ class _Run:
         try:
             for k in range(len(self._report.faults)):
                 self._until_recovered(k)
-            if self._order.scenario.program == "worker":
+            if not self._order.scenario.is_stock:
                 limit_s = CONTROL_QUIET_S if self._order.scenario.is_control else QUIET_S
                 quiet.wait(self._rig.settings, limit_s, self._tell)
             else:

@@ -26,8 +26,8 @@ class FlinkSetupError(RuntimeError):
     """The job's own classes could not be compiled. The text holds what the compiler said."""
 
 
-def command(settings: Settings) -> tuple[list[str], dict[str, str]]:
-    """The command that runs the job with these settings, and its environment.
+def command(settings: Settings, module: str = "streams.flink") -> tuple[list[str], dict[str, str]]:
+    """The command that runs the job with these settings, by way of that module, and its environment.
 
     Raises `SettingsError` where PyFlink is not installed, `FetchError`, `FlinkSetupError`.
     """
@@ -48,7 +48,7 @@ def command(settings: Settings) -> tuple[list[str], dict[str, str]]:
         "FLINK_LOG_DIR": str(logging.parent),
         "PYTHONPATH": f"{SOURCE.parents[2]}:{packages}",  # thread mode runs the interpreter without its environment
     }
-    return [str(python), "-m", "streams.flink", *map(str, jars)], env
+    return [str(python), "-m", module, *map(str, jars)], env
 
 
 def _transport(cache_dir: Path, jars: list[Path], flink: Path, java_home: Path) -> Path:

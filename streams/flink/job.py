@@ -21,6 +21,7 @@ GATHERED = 2_000
 """Records of a partition that go to Python at once, at most."""
 TRANSACTION_MS = 900_000
 """The most that a broker allows by default. A job that is down for longer loses the rows of its last checkpoint."""
+GUARANTEE = "EXACTLY_ONCE"
 NEEDED = ("topic_prefix", "partitions", "dedup_window", "future_tolerance_s")
 """What a fold needs of the settings, of which some are secret: a function travels to the task managers."""
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
@@ -94,7 +95,7 @@ def build(env: StreamExecutionEnvironment, settings: Settings) -> None:
         sinks.kafka.sink.KafkaSink.builder()
         .setBootstrapServers(settings.kafka)
         .setRecordSerializer(jvm.freshet.Transport.Write())
-        .setDeliveryGuarantee(sinks.base.DeliveryGuarantee.EXACTLY_ONCE)
+        .setDeliveryGuarantee(getattr(sinks.base.DeliveryGuarantee, GUARANTEE))
         .setTransactionalIdPrefix(f"{name}-flink")
         .setProperty("transaction.timeout.ms", str(TRANSACTION_MS))
         .build()
