@@ -33,8 +33,12 @@ def measure(engine: str, events: int, users: int, items: int, subtasks: int) -> 
         if engine == "flink":
             command, env = flink.command(rig.settings)
         else:
-            command = [sys.executable, "-m", "freshet.prove.launch", "worker"]
-            env = {**rig.settings.as_env(), "FRESHET_INSTANCE": "worker0", "FRESHET_STANDBY": "false"}
+            command = [sys.executable, "-m", *"faust -A streams.app worker -l warn --without-web".split()]
+            env = {
+                **rig.settings.as_env(),
+                "FRESHET_INSTANCE": "worker0",
+                "FRESHET_WORKER_METRICS_PORT": str(rig.metrics_port),
+            }
         env |= {watch.MARK: rig.supervisor.mark}
         peer = Peer(engine, rig.settings.app_id, "", command, env, lambda key, value: iter(()))
         slope, all_in, per_s, peak = drain(peer, rig, events, None, rig.logs / f"{engine}.log")
