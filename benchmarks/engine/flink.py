@@ -33,7 +33,7 @@ def measure(engine: str, events: int, users: int, items: int, subtasks: int) -> 
         if engine == "flink":
             command, env = flink.command(rig.settings)
         else:
-            command = [sys.executable, "-m", *"faust -A streams.app worker -l warn --without-web".split()]
+            command = [sys.executable, "-m", "faust", "-A", "streams.app", "worker", "-l", "warn", "--without-web"]
             env = {
                 **rig.settings.as_env(),
                 "FRESHET_INSTANCE": "worker0",

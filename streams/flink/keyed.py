@@ -17,6 +17,8 @@ from streams.engine.states import Fold
 _LONG, _INT = Struct(">q"), Struct(">i")
 TEXT = "latin-1"
 """Any bytes are text in it, and the same bytes again."""
+HELD = 50_000
+"""Rows of a partition in memory, at most about: 40 MB. To ask the state for one costs as much as to fold an event."""
 
 
 class KeyedState(Protocol):
@@ -24,19 +26,21 @@ class KeyedState(Protocol):
 
     def get(self, key: str) -> bytes | None: ...
     def put(self, key: str, value: bytes) -> None: ...
+    def put_all(self, values: dict[str, bytes]) -> None: ...
     def remove(self, key: str) -> None: ...
     def items(self) -> Iterable[tuple[str, bytes]]: ...
 
 
 class StateRows(Rows):
-    """The rows of a partition where the state has them."""
+    """The rows of a partition where the state has them, and those that changed lately in memory, too."""
 
     def __init__(self, state: KeyedState) -> None:
         super().__init__()
         self._state = state
 
     def get(self, key: bytes) -> bytes | None:
-        return self._state.get(key.decode(TEXT))
+        row = self._held.get(key)
+        return self._state.get(key.decode(TEXT)) if row is None else row
 
     def set(self, key: bytes, row: bytes, *, new: bool) -> None:
         self.changed[key] = row
@@ -44,8 +48,10 @@ class StateRows(Rows):
     def take(self) -> list[tuple[bytes, bytes]]:
         """What changed, which is in the state then."""
         changed, self.changed = self.changed, {}
-        for key, row in changed.items():
-            self._state.put(key.decode(TEXT), row)
+        self._state.put_all({key.decode(TEXT): row for key, row in changed.items()})
+        if len(self._held) > HELD:
+            self._held.clear()
+        self._held |= changed
         return list(changed.items())
 
 

@@ -27,6 +27,7 @@ class State(dict[str, bytes]):
     """Flink's map state of one key."""
 
     put = dict.__setitem__
+    put_all = dict.update
     remove = dict.__delitem__
 
 
