@@ -25,7 +25,7 @@ $(READY): pyproject.toml constraints.txt streams/kernel.pyx
 	$(BIN)/python -c 'from freshet.settings import Settings; from freshet.stack.kafka import jars; jars(Settings().cache_dir)'
 	touch $(READY)
 
-flink: $(FLINK)/.ready ## Make .venv-flink, for `freshet flink` (600 MB)
+flink: $(FLINK)/.ready ## Make .venv-flink, for `freshet flink` (850 MB)
 
 $(FLINK)/.ready: $(READY) constraints-flink.txt
 	test -x $(FLINK)/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python $(FLINK)

@@ -18,7 +18,7 @@ _LONG, _INT = Struct(">q"), Struct(">i")
 TEXT = "latin-1"
 """Any bytes are text in it, and the same bytes again."""
 HELD = 50_000
-"""Rows of a partition in memory, at most about: 40 MB. To ask the state for one costs as much as to fold an event."""
+"""Rows of a partition in memory, about 40 MB: to ask the state for one is a call into Java."""
 
 
 class KeyedState(Protocol):
