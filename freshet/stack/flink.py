@@ -85,4 +85,6 @@ rootLogger.level=warn
 rootLogger.appenderRef.console.ref=console
 logger.job.name=org.apache.flink.runtime.executiongraph.ExecutionGraph
 logger.job.level=info
+logger.metrics.name=org.apache.flink.metrics.MetricGroup
+logger.metrics.level=error
 """

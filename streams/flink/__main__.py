@@ -24,4 +24,7 @@ with (state / "lock").open("w") as lock:
         configuration(settings, state, [Path(jar) for jar in sys.argv[1:]])
     )
     build(env, settings)
-    env.execute(settings.topic(settings.app_id))
+    try:
+        env.execute(settings.topic(settings.app_id))
+    except KeyboardInterrupt:
+        sys.exit("stopped; the next start goes on from the newest checkpoint")
