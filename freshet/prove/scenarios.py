@@ -189,7 +189,7 @@ _BROKEN = (
     Scenario("stock-exactly-once", "Faust's own exactly-once", _worker_kills, program="stock-exactly-once", apart_s=2),
     Scenario("stock-at-least-once", "Faust's own tables", _worker_kills, program="stock-at-least-once", apart_s=2),
     Scenario(
-        "flink-at-least-once", "Flink with a sink that promises less", _checkpoint_kills, engines=("flink",),
+        "flink-at-least-once", "Flink with a sink that promises less", _worker_kills, engines=("flink",),
         program="freshet.prove.loose",
     ),
     Scenario("no-dedup", "a dedup window that is switched off", _these(f.KillWorker()), control="no-dedup"),
