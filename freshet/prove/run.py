@@ -147,8 +147,7 @@ class _Run:
             for k in range(len(self._report.faults)):
                 self._until_recovered(k)
             if not self._order.scenario.is_stock:
-                limit_s = CONTROL_QUIET_S if self._order.scenario.is_control else QUIET_S
-                quiet.wait(self._rig.settings, limit_s, self._tell)
+                quiet.wait(self._rig.settings, self._patience(QUIET_S), self._tell)
             else:
                 progress, ends = self._rig.progress, self._workload.ends
                 self._until(lambda: not progress.behind(FOLD, ends), "the stock application", CONTROL_QUIET_S)
@@ -198,7 +197,12 @@ class _Run:
             return injected.recovered_s is not None
 
         what = f"{injected.place} after {injected.fault} of {injected.detail}"
-        self._until(recovered, what, CONTROL_QUIET_S if self._order.scenario.is_control else RECOVERY_S)
+        self._until(recovered, what, self._patience(RECOVERY_S))
+
+    def _patience(self, usual_s: float) -> float:
+        """Less with a broken line, except where it is Flink: that takes as long to start as to hang."""
+        impatient = self._order.scenario.is_control and self._order.engine == "faust"
+        return CONTROL_QUIET_S if impatient else usual_s
 
     def _nothing_left(self, place: str) -> bool:
         """Whether all was sent and this place has done it, so that it cannot move any more."""
