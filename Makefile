@@ -4,12 +4,13 @@ PYTHON ?= $(firstword $(shell command -v python3.11 || command -v python3))
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+FLINK := .venv-flink
 
 # Ten processes import the same libraries: without cached bytecode each would compile them again.
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format browser constraints clean
+.PHONY: help setup flink demo test lint format browser constraints clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +24,13 @@ $(READY): pyproject.toml constraints.txt streams/kernel.pyx
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
 	$(BIN)/python -c 'from freshet.settings import Settings; from freshet.stack.kafka import jars; jars(Settings().cache_dir)'
 	touch $(READY)
+
+flink: $(FLINK)/.ready ## Make .venv-flink, for `freshet flink` (850 MB)
+
+$(FLINK)/.ready: $(READY) constraints-flink.txt
+	test -x $(FLINK)/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python $(FLINK)
+	$(BIN)/uv pip install --quiet --python $(FLINK)/bin/python --constraint constraints-flink.txt --group flink
+	touch $@
 
 demo: setup ## See it all; ONCE=1 runs it without a person, measures, checks, and stops
 	$(BIN)/freshet demo $(if $(filter-out 0,$(ONCE)),--once)
@@ -52,4 +60,4 @@ constraints: setup ## Pin what is installed now
 
 clean: ## Stop the stack; remove .venv, .freshet and caches
 	test ! -x $(BIN)/freshet || $(BIN)/freshet down
-	rm -rf $(VENV) .freshet build streams/kernel.c streams/*.so *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(FLINK) .freshet build streams/kernel.c streams/*.so *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

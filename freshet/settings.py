@@ -102,6 +102,18 @@ class Settings(BaseSettings):
         description="Whether a worker keeps checkpoints of the partitions that others own, too, so that it takes one "
         "over without reading all of its changelog. Needs an `instance`.",
     )
+    flink_env: Folder = Field(
+        Path(".venv-flink"), description="Python environment with PyFlink, for `freshet flink`. `make flink` makes it."
+    )
+    flink_parallelism: int = Field(
+        1, ge=1, le=1024, description="Subtasks of each step of the Flink job. More than partitions have nothing to do."
+    )
+    flink_checkpoint_ms: int = Field(
+        1_000,
+        ge=50,
+        le=600_000,
+        description="How often the Flink job takes a checkpoint, and commits what it wrote since the last one.",
+    )
     redis_url: str = Field(
         "redis://127.0.0.1:6479/0", description="Redis of the online store.", pattern=r"^(redis|rediss|unix)://"
     )

@@ -2,7 +2,7 @@
 
 import json
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -22,6 +22,9 @@ def prove(
     workers: Annotated[int, typer.Option(help="Workers.", min=1, max=8)] = 2,
     seed: Annotated[int, typer.Option(help="The same seed gives the same events and the same faults.")] = 1,
     scenario: Annotated[str, typer.Option(help="Which faults; `list` shows all scenarios.")] = "kills",
+    engine: Annotated[
+        Literal["faust", "flink"], typer.Option(help="What folds. Flink: one job, of --workers subtasks.")
+    ] = "faust",
     rate: Annotated[float, typer.Option(help="Events a second.", min=10)] = 5_000.0,
     controls: Annotated[
         bool, typer.Option("--controls", help="Run every negative control instead; each must be caught.")
@@ -42,8 +45,11 @@ def prove(
     if scenario not in every:
         lines = [f"  {name}: {each.says}" for name, each in every.items()]
         raise Refusal(Exit.USAGE, "\n".join([f"there is no scenario {scenario!r}; there are", *lines]))
-    chosen = list(CONTROLS.values()) if controls else [every[scenario]]
-    reports = [_run(Order(each, events, kills, workers, seed, rate), keep) for each in chosen]
+    able = [name for name, each in every.items() if engine in each.engines]
+    if not controls and scenario not in able:
+        raise Refusal(Exit.USAGE, f"{scenario!r} is not for {engine}; there are {', '.join(able)}")
+    chosen = [each for each in CONTROLS.values() if engine in each.engines] if controls else [every[scenario]]
+    reports = [_run(Order(each, events, kills, workers, seed, rate, engine), keep) for each in chosen]
     if as_json:
         found = [report.to_json() for report in reports]
         typer.echo(json.dumps(found if controls else found[0], indent=1))

