@@ -176,7 +176,7 @@ cdef class Users(Touching):
         cdef bytes key, row
         try:
             for record in records:
-                offset, found, value = <tuple>record
+                offset, found, value = record
                 if offset != expected:
                     meta.next_offset = expected
                     fold.expect(offset)
@@ -257,7 +257,7 @@ cdef class Items(Touching):
         cdef bytes key
         try:
             for record in records:
-                offset, _, value = <tuple>record
+                offset, _, value = record
                 if offset < expected or expected < 0:
                     meta.next_offset = expected
                     fold.expect(offset)

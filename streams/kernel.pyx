@@ -1,11 +1,13 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""`Profile.advance` and `Profile.values`, compiled: from row to row, and from a row to its values.
+"""`Profile.advance`, `Profile.values` and the folds of `streams.engine.fold`, compiled.
 
-It does what `Profile.advance_plainly` and the aggregates' own `update`, `merge`, `value`, `pack` and `unpack` say, on the packed
-bytes themselves: a slot that no event reaches is copied, one that is reached is edited in place. The law tests hold the
-two against each other byte for byte. It is built where there is a C compiler; without one nothing changes but the speed.
+It does what `Profile.advance_plainly`, the aggregates' own `update`, `merge`, `value`, `pack` and `unpack`, and the folds'
+`fold_plainly` say, on the packed bytes themselves: from an event's JSON to its key's row and to the delta that hands it on, with
+no object for an event; a slot that no event reaches is copied, one that is reached is edited in place. The law tests hold
+the two against each other byte for byte. It is built where there is a C compiler; without one nothing changes but the speed.
 
-Every length that is read from a row is checked before it is used. Little-endian machines only, as the rows are.
+Every length that is read from a row, an event or a delta is checked before it is used. Little-endian machines only, as the
+rows are.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE

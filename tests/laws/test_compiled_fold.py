@@ -168,8 +168,8 @@ def test_both_folds_of_deltas_make_the_same_of_damaged_ones(
     for fold in _both(ItemFold, 1):
         try:
             said = _fold(fold, records)
-        except Exception as error:  # what no delta of ours holds, e.g. a time beyond 64 bits
-            found.append((type(error).__mro__[-3],))
+        except Exception:  # of what no delta of ours holds, e.g. a time beyond 64 bits
+            found.append(("left the process",))
             continue
         found.append((said, *(_cut(fold) if not said else ())))
     assert found[0] == found[1]
