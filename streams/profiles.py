@@ -124,13 +124,13 @@ class Profile:
         object.__setattr__(self, "_reaches", {})
         object.__setattr__(self, "_late", span_of(self.lateness))
         object.__setattr__(self, "id", blake2b(self.name.encode(), digest_size=1).digest()[0])
-        object.__setattr__(self, "_kernel", kernel_of(self.id, self.features, self.reached, self._open_tiles))
+        object.__setattr__(self, "kernel", kernel_of(self.id, self.features, self.reached, self._open_tiles))
 
     id: int = field(init=False, repr=False, compare=False)
     """Marks the profile's rows."""
     _reaches: dict[str, list[tuple[int, Aggregate, float | None]]] = field(init=False, repr=False, compare=False)
     _late: Micros = field(init=False, repr=False, compare=False)
-    _kernel: "Kernel | None" = field(init=False, repr=False, compare=False)
+    kernel: "Kernel | None" = field(init=False, repr=False, compare=False)
     _open_tiles: ClassVar[int | None] = None
 
     @property
@@ -146,7 +146,12 @@ class Profile:
     @property
     def compiled(self) -> bool:
         """Whether `advance` runs as machine code."""
-        return self._kernel is not None
+        return self.kernel is not None
+
+    @property
+    def lateness_us(self) -> Micros:
+        """`lateness` in microseconds."""
+        return self._late
 
     def reached(self, kind: str) -> list[tuple[int, Aggregate, float | None]]:
         """Which features an event of this type reaches, with the least value each needs."""
@@ -198,10 +203,10 @@ class Profile:
 
         Raises `BadState`.
         """
-        if self._kernel is None:
+        if self.kernel is None:
             return self.advance_plainly(row, events, version)
         try:
-            return self._kernel.advance(row, events, version)
+            return self.kernel.advance(row, events, version)
         except ValueError as error:
             raise BadState(f"a state of profile {self.name!r} does not decode: {error}") from error
 
@@ -285,10 +290,10 @@ class Profile:
         self, data: bytes | State | None, at: Micros, before: int
     ) -> tuple[dict[str, Any], Micros] | None:
         """Values, of tiles below index `before` only, and when they change first; None where Python has to read."""
-        if self._kernel is None or not isinstance(data, bytes) or header(data) is None:
+        if self.kernel is None or not isinstance(data, bytes) or header(data) is None:
             return None
         try:
-            values, until = self._kernel.read(data, at, before)
+            values, until = self.kernel.read(data, at, before)
         except ValueError as error:
             raise BadState(f"a state of profile {self.name!r} does not decode: {error}") from error
         return dict(zip(self._column_names, values, strict=True)), until

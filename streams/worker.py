@@ -36,7 +36,7 @@ class Worker(faust.App):
 
     async def on_first_start(self) -> None:
         await super().on_first_start()
-        log.info("the fold is %s", "compiled" if user.compiled else "in Python, eight times slower: see the README")
+        log.info("the fold is %s", "compiled" if user.compiled else "in Python, twenty times slower: see the README")
         try:
             await create_topics(self.settings)
             serve_metrics(self.settings, self.stages, self._end_offset)

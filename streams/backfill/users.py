@@ -14,7 +14,7 @@ from streams.backfill.rows import BackfillError, RowWriter, Tell
 from streams.engine.fold import Gap, UserFold
 from streams.engine.records import Meta
 from streams.engine.rows import Rows
-from streams.events import Event
+from streams.events import Event, decode
 from streams.profiles import header
 from streams.sinks import files
 from streams.sinks.files import ArchiveFile
@@ -39,14 +39,15 @@ def fold(
     with RowWriter(folder, user, f"user-{partition}") as rows, Aside(items_folder, partition) as aside:
         for some in _in_chunks(archived, end):
             for record in some:
-                applied = len(fold.applied)
+                applied = fold.meta.applied
                 try:
                     fold.fold((record,))
                 except Gap as error:
                     raise BackfillError(f"the archive has a gap inside a file: {error}") from error
-                if len(fold.applied) > applied:
-                    _write(rows, fold.applied[-1], fold.rows)
-                    aside.add(fold.applied[-1])
+                if fold.meta.applied > applied:
+                    event = decode(record[2] or b"", fold.tolerance_us)
+                    _write(rows, event, fold.rows)
+                    aside.add(event)
             fold.snapshot()
             tell(len(some))
     return fold.meta

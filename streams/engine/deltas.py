@@ -4,12 +4,15 @@ The records from one partition to another are numbered by the events before them
 it never got. Each stage keeps these counts in its meta record.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
+from functools import lru_cache
 
 import msgspec
 
 from streams.engine.records import ROW_MAX
 from streams.events import Event
+from streams.topics import partition_of
 
 
 class Passed(Event, frozen=True, gc=False, array_like=True):
@@ -31,8 +34,8 @@ class BadDelta(ValueError):
     """Bytes that are no delta."""
 
 
-def encode(source: int, first: int, events: Sequence[Event]) -> list[bytes]:
-    """The records that carry these events, each within the size of a row."""
+def encode(source: int, first: int, events: Sequence[Event], most: int = ROW_MAX) -> list[bytes]:
+    """The records that carry these events, each of at most so many bytes."""
     passed = [
         Passed(
             "", e.user_id, e.item_id, e.type, e.event_time, e.arrival,
@@ -41,12 +44,12 @@ def encode(source: int, first: int, events: Sequence[Event]) -> list[bytes]:
         for e in events
     ]  # fmt: skip
     data = _encoder.encode(Delta(source, first, passed))
-    if len(data) <= ROW_MAX:
+    if len(data) <= most:
         return [data]
     if len(events) == 1:
         raise ValueError(f"an event of {len(data)} bytes does not fit into a record")
     half = len(events) // 2
-    return [*encode(source, first, events[:half]), *encode(source, first + half, events[half:])]
+    return [*encode(source, first, events[:half], most), *encode(source, first + half, events[half:], most)]
 
 
 def decode(data: bytes) -> Delta:
@@ -55,3 +58,29 @@ def decode(data: bytes) -> Delta:
         return _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadDelta(f"no delta: {error}") from None
+
+
+@lru_cache(maxsize=1 << 17)
+def _partition_of(item_id: str, partitions: int) -> int:
+    return partition_of(item_id.encode(), partitions)
+
+
+class Outbox:
+    """The applied events that no delta carries yet, in their order."""
+
+    def __init__(self, partitions: int) -> None:
+        self._partitions = partitions
+        self._events: dict[int, list[Event]] = defaultdict(list)
+
+    def add(self, event: Event) -> None:
+        self._events[_partition_of(event.item_id, self._partitions)].append(event)
+
+    def take(self, source: int, passed: dict[int, int], most: int) -> list[tuple[int, bytes]]:
+        """(partition of items, delta) that carry them; `passed` counts on."""
+        events, self._events = self._events, defaultdict(list)
+        records = []
+        for target in sorted(events):
+            first = passed.get(target, 0)
+            records += [(target, data) for data in encode(source, first, events[target], most)]
+            passed[target] = first + len(events[target])
+        return records

@@ -4,16 +4,14 @@ No Kafka and no asyncio here: the agents and the backfill run these same classes
 `UserFold` folds `events`, `ItemFold` folds `item-deltas`. Where a snapshot is written is left to the agents.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable
-from functools import lru_cache
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from feature_repo.features import item, user
 from freshet.settings import Settings
 from streams.aggregates import hash64
 from streams.engine import deltas
-from streams.engine.records import Record
+from streams.engine.records import ROW_MAX, Record
 from streams.engine.ring import KEY as RING_KEY
 from streams.engine.ring import Ring
 from streams.engine.states import Fold, Gap, ProfileFold
@@ -22,14 +20,12 @@ from streams.profiles import Profile, newest_of
 from streams.tiled import TiledProfile
 from streams.topics import EVENTS, ITEM_DELTAS, ITEM_FEATURES, USER_FEATURES, partition_of
 
+if TYPE_CHECKING:
+    from streams.kernel import Users
+
 M64 = (1 << 64) - 1
 
 __all__ = ["Fold", "Gap", "ItemFold", "UserFold"]
-
-
-@lru_cache(maxsize=1 << 17)
-def _partition_of(item_id: str, partitions: int) -> int:
-    return partition_of(item_id.encode(), partitions)
 
 
 class _Touched:
@@ -50,13 +46,15 @@ class UserFold(ProfileFold[Profile]):
     """
 
     source, log = EVENTS, USER_FEATURES
+    _compiled: "Users | None" = None
 
     def __init__(self, partition: int, dedup_window: int, tolerance_us: Micros, *, partitions: int) -> None:
         super().__init__(user, partition)
         self.ring = Ring(dedup_window)
         self.tolerance_us, self.partitions = tolerance_us, partitions
-        self.applied: list[Event] = []
-        """Since the last snapshot, in their order."""
+        self._outbox = deltas.Outbox(partitions)
+        if user.kernel is not None:
+            self._compiled = user.kernel.users(partition, partitions, tolerance_us, user.lateness_us)
 
     @classmethod
     def of(cls, settings: Settings, partition: int) -> Self:
@@ -64,36 +62,28 @@ class UserFold(ProfileFold[Profile]):
         tolerance_us = settings.future_tolerance_s * 1_000_000
         return cls(partition, settings.dedup_window, tolerance_us, partitions=settings.partitions)
 
-    def fold(self, records: Iterable[Record]) -> None:
+    def fold_plainly(self, records: Iterable[Record]) -> None:
         """Offsets must be contiguous: producers of `events` are idempotent and not transactional."""
-        meta, ring, seen, tolerance, late = self.meta, self.ring, self.ring.seen, self.tolerance_us, self.profile.late
+        meta, ring, seen, late = self.meta, self.ring, self.ring.seen, self.profile.late
         touched: dict[bytes, _Touched] = {}
         for record in records:
-            offset, key, value = record
+            offset = record[0]
             if offset != meta.next_offset:
-                self.begin(offset)
-                if offset != meta.next_offset:
-                    raise Gap(f"{self.source} partition {self.partition}: expected {meta.next_offset}, got {offset}")
+                self.expect(offset)
             meta.next_offset = offset + 1
-            try:
-                event = decode(value or b"", tolerance)
-            except BadEvent as error:
-                self._reject(record, str(error))
-                continue
-            if key != event.user_id.encode():
-                self._reject(record, "the record's key is not the event's user_id; producers must key by user_id")
+            event = self.read(record)
+            if event is None:
                 continue
             hashed = hash64(event.event_id)
             if hashed in seen:
                 meta.duplicate += 1
                 continue
+            key = event.user_id.encode()
             mine = touched.get(key)
             if mine is None:
                 row = self.rows.get(key)
                 if row is None and partition_of(key, self.partitions) != self.partition:
-                    self._reject(
-                        record, "the key belongs to another partition; producers must use the murmur2 partitioner"
-                    )
+                    self.reject_foreign(record)
                     continue
                 mine = touched[key] = _Touched(row, newest_of(row))
             at = event.event_time
@@ -107,22 +97,36 @@ class UserFold(ProfileFold[Profile]):
             meta.fingerprint = (meta.fingerprint + hashed) & M64
             mine.events.append(event)
             mine.version = offset
-            self.applied.append(event)
+            self._outbox.add(event)
         for key, mine in touched.items():
             if mine.events:
                 self._advance(key, mine.row, mine.events, mine.version)
 
+    def expect(self, offset: int) -> None:
+        """Raises `Gap` unless this is the next offset, or the first."""
+        self.begin(offset)
+        if offset != self.meta.next_offset:
+            raise Gap(f"{self.source} partition {self.partition}: expected {self.meta.next_offset}, got {offset}")
+
+    def read(self, record: Record) -> Event | None:
+        """The event of a record; None where it is rejected."""
+        try:
+            event = decode(record[2] or b"", self.tolerance_us)
+        except BadEvent as error:
+            self._reject(record, str(error))
+            return None
+        if record[1] != event.user_id.encode():
+            self._reject(record, "the record's key is not the event's user_id; producers must key by user_id")
+            return None
+        return event
+
+    def reject_foreign(self, record: Record) -> None:
+        """A new user who belongs to another partition."""
+        self._reject(record, "the key belongs to another partition; producers must use the murmur2 partitioner")
+
     def _take_deltas(self) -> list[tuple[int, bytes]]:
-        applied, self.applied = self.applied, []
-        targets: dict[int, list[Event]] = defaultdict(list)
-        for event in applied:
-            targets[_partition_of(event.item_id, self.partitions)].append(event)
-        records, passed = [], self.meta.passed
-        for target, events in targets.items():
-            first = passed.get(target, 0)
-            records += [(target, data) for data in deltas.encode(self.partition, first, events)]
-            passed[target] = first + len(events)
-        return records
+        outbox = self._outbox if self._compiled is None else self._compiled.outbox
+        return outbox.take(self.partition, self.meta.passed, ROW_MAX)
 
     def _own_records(self) -> list[tuple[bytes, bytes | None]]:
         return list(self.ring.records())
@@ -146,27 +150,20 @@ class ItemFold(ProfileFold[TiledProfile]):
 
     def __init__(self, partition: int) -> None:
         super().__init__(item, partition)
+        if item.kernel is not None:
+            self._compiled = item.kernel.items()
 
-    def fold(self, records: Iterable[Record]) -> None:
+    def fold_plainly(self, records: Iterable[Record]) -> None:
         """The offset of a delta becomes the version of the rows that it changes."""
-        meta, here = self.meta, f"{self.source} partition {self.partition}"
         touched: dict[bytes, _Touched] = {}
         for record in records:
-            offset, _, value = record
-            if offset < meta.next_offset:
-                raise Gap(f"{here}: offset {offset} came after {meta.next_offset - 1}")
-            self.begin(offset)
-            meta.next_offset = offset + 1
-            try:
-                delta = deltas.decode(value or b"")
-            except deltas.BadDelta as error:
-                self._reject(record, str(error))
+            offset = record[0]
+            self.expect(offset)
+            self.meta.next_offset = offset + 1
+            delta = self.read(record)
+            if delta is None:
                 continue
-            had = meta.passed.get(delta.source, 0)
-            if delta.first != had:
-                raise Gap(f"{here}: expected event {had} of {EVENTS} partition {delta.source}, got {delta.first}")
-            meta.passed[delta.source] = had + len(delta.events)
-            meta.applied += len(delta.events)
+            self.take_up(delta.source, delta.first, len(delta.events))
             for event in delta.events:
                 key = event.item_id.encode()
                 mine = touched.get(key)
@@ -176,3 +173,29 @@ class ItemFold(ProfileFold[TiledProfile]):
                 mine.version = offset
         for key, mine in touched.items():
             self._advance(key, mine.row, mine.events, mine.version)
+
+    def expect(self, offset: int) -> None:
+        """Raises `Gap` for an offset that was passed."""
+        if offset < self.meta.next_offset:
+            raise Gap(f"{self._here}: offset {offset} came after {self.meta.next_offset - 1}")
+        self.begin(offset)
+
+    def read(self, record: Record) -> deltas.Delta | None:
+        """The delta of a record; None where it is rejected."""
+        try:
+            return deltas.decode(record[2] or b"")
+        except deltas.BadDelta as error:
+            self._reject(record, str(error))
+            return None
+
+    def take_up(self, source: int, first: int, count: int) -> None:
+        """Count a delta's events. Raises `Gap` where they do not follow the ones before."""
+        had = self.meta.passed.get(source, 0)
+        if first != had:
+            raise Gap(f"{self._here}: expected event {had} of {EVENTS} partition {source}, got {first}")
+        self.meta.passed[source] = had + count
+        self.meta.applied += count
+
+    @property
+    def _here(self) -> str:
+        return f"{self.source} partition {self.partition}"

@@ -70,6 +70,12 @@ class Rows:
         self._held[key] = self.changed[key] = row
         self._count += new
 
+    def update(self, rows: Mapping[bytes, bytes], new: int) -> None:
+        """Set many, of which so many were not there."""
+        self._held.update(rows)
+        self.changed.update(rows)
+        self._count += new
+
     # Restoring
 
     def resume(self, oldest: int, end: int) -> Iterator[tuple[bytes, bytes]]:

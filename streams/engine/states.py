@@ -5,12 +5,15 @@ What a record does to a state is left to the subclasses in `streams.engine.fold`
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from streams.engine.records import META_KEY, ROW_MAX, DeadLetter, Meta, Record, Snapshot, decode_meta, encode_json
 from streams.engine.rows import Rows
 from streams.events import Event
-from streams.profiles import Profile, is_meta_key
+from streams.profiles import BadState, Profile, is_meta_key
+
+if TYPE_CHECKING:
+    from streams.kernel import Items, Users
 
 P = TypeVar("P", bound=Profile)
 
@@ -91,17 +94,36 @@ class Fold(ABC):
 
 
 class ProfileFold(Fold, Generic[P]):
-    """A fold whose rows are states of a profile."""
+    """A fold whose rows are states of a profile. Where its profile is compiled, `_compiled` does `fold_plainly`."""
+
+    _compiled: "Users | Items | None" = None
 
     def __init__(self, profile: P, partition: int) -> None:
         super().__init__(partition)
         self.profile = profile
 
+    def fold(self, records: Iterable[Record]) -> None:
+        if self._compiled is None:
+            self.fold_plainly(records)
+            return
+        try:
+            self._compiled.fold(self, list(records), ROW_MAX)
+        except ValueError as error:
+            raise BadState(f"a state of profile {self.profile.name!r} does not decode: {error}") from error
+
+    @abstractmethod
+    def fold_plainly(self, records: Iterable[Record]) -> None:
+        """What `fold` does, in Python: the definition, and the way where nothing was compiled."""
+
     def _advance(self, key: bytes, row: bytes | None, events: Sequence[Event], version: int) -> None:
-        """Fold events of a key with that row. A state that no batch can carry stays: stopping would stop every key."""
+        """Fold events of a key with that row."""
         after = self.profile.advance(row, events, version)
         if len(after) > ROW_MAX:
-            reason = f"a state of {len(after)} bytes does not fit into a record; it stays without these events"
-            self.rejected.append(DeadLetter.of(self.log, self.partition, version, reason, key, None))
-            return
-        self.rows.set(key, after, new=row is None)
+            self.too_large(key, version, len(after))
+        else:
+            self.rows.set(key, after, new=row is None)
+
+    def too_large(self, key: bytes, version: int, size: int) -> None:
+        """A state that no batch can carry stays as it was: stopping would stop every key."""
+        reason = f"a state of {size} bytes does not fit into a record; it stays without these events"
+        self.rejected.append(DeadLetter.of(self.log, self.partition, version, reason, key, None))

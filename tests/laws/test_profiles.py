@@ -79,7 +79,7 @@ def test_the_compiled_step_is_the_plain_one_byte_for_byte(profile: Profile, some
 def plainly(profile: Profile) -> Profile:
     """The same without its compiled half."""
     plain = copy.copy(profile)
-    object.__setattr__(plain, "_kernel", None)
+    object.__setattr__(plain, "kernel", None)
     return plain
 
 
