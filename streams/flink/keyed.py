@@ -42,9 +42,6 @@ class StateRows(Rows):
         row = self._held.get(key)
         return self._state.get(key.decode(TEXT)) if row is None else row
 
-    def set(self, key: bytes, row: bytes, *, new: bool) -> None:
-        self.changed[key] = row
-
     def take(self) -> list[tuple[bytes, bytes]]:
         """What changed, which is in the state then."""
         changed, self.changed = self.changed, {}
