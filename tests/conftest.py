@@ -1,4 +1,7 @@
-"""What tests of every room share: a real Kafka and a real Redis for the session, and settings that point at them."""
+"""What tests of every room share: a real Kafka and a real Redis for the session, and settings that point at them.
+
+Laws run on few examples, to keep the suite short; `--hypothesis-profile=thorough` runs many.
+"""
 
 import asyncio
 import os
@@ -11,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
 from pydantic import SecretStr
 
@@ -22,6 +26,10 @@ from freshet.stack.ports import choose
 from freshet.stack.probes import Probe
 from freshet.stack.probes import kafka as kafka_probe
 from freshet.stack.probes import redis as redis_probe
+
+hypothesis.settings.register_profile("quick", max_examples=40, deadline=None)
+hypothesis.settings.register_profile("thorough", max_examples=2_000, deadline=None)
+hypothesis.settings.load_profile("quick")
 
 START_S = 60
 """A broker on a busy machine of two cores has needed 15 s; beyond a minute something is wrong."""

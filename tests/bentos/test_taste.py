@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bentos.cascade import Ask
@@ -30,7 +30,6 @@ def tastes(of: dict[str, Any], items: ItemMatrix = MATRIX) -> dict[int, float]:
     return dict(zip(f.rows.tolist(), f.inputs[:, COLUMN].tolist(), strict=True))
 
 
-@settings(max_examples=40, deadline=None)
 @given(SOME)
 def test_it_is_the_cosine_with_the_sum_of_the_vectors(did: list[tuple[str, int]]) -> None:
     vectors = CASCADE.taste.items.astype(float)
@@ -40,7 +39,6 @@ def test_it_is_the_cosine_with_the_sum_of_the_vectors(did: list[tuple[str, int]]
             assert cosine == pytest.approx(vectors[row] @ mine / np.linalg.norm(mine), abs=1e-4)
 
 
-@settings(max_examples=40, deadline=None)
 @given(SOME, st.randoms())
 def test_neither_order_nor_repetition_matters_nor_what_nobody_knows(did: list[tuple[str, int]], dice: Any) -> None:
     other = [*did, *did]
