@@ -16,7 +16,7 @@ pytestmark = [
 
 
 def test_nothing_is_lost_or_doubled_when_flink_is_killed_and_starts_from_its_checkpoint(tmp_path: Path) -> None:
-    order = Order(SCENARIOS["retries"], events=10_000, kills=2, workers=2, seed=1, rate=1_000, engine="flink")
+    order = Order(SCENARIOS["checkpoints"], events=20_000, kills=2, workers=2, seed=1, rate=1_000, engine="flink")
     report = prove(order, tmp_path / "run", Settings().cache_dir, lambda *_: None)
     assert (report.verdict, report.why) == (Verdict.PASSED, "")
     assert (report.lost, report.doubled, report.mismatches) == (0, 0, 0)
