@@ -42,14 +42,17 @@ def auc(scores: Floats, labels: Floats) -> float:
     return float((rankdata(scores)[labels > 0].sum() - good * (good + 1) / 2) / (good * bad))
 
 
-def measures(fitted: Fitted, held: Sequence[Listing]) -> dict[str, float]:
+def said(fitted: Fitted, held: Sequence[Listing]) -> list[Ranked]:
+    """What ranking says of each list."""
+    return [rank(fitted.din, f.inputs, f.vectors, f.history, f.ages_s) for f in (x.features for x in held)]
+
+
+def measures(held: Sequence[Listing], ranked: Sequence[Ranked]) -> dict[str, float]:
     """AUC and ECE of P(converted | liked), over what was liked, and the share that converted."""
-    odds, came = [np.zeros(0, np.float32)], [np.zeros(0, np.float32)]
-    for x in held:
-        liked = x.labels > 0
-        odds.append(_said(fitted, x).conversion[liked])
-        came.append(x.converted[liked])
-    scores, labels = np.concatenate(odds), np.concatenate(came)
+    scores, labels = (
+        np.concatenate([values[x.labels > 0] for values, x in zip(each, held, strict=True)])
+        for each in ([r.conversion for r in ranked], [x.converted for x in held])
+    )
     if not len(labels):
         return {}
     return {
@@ -59,12 +62,12 @@ def measures(fitted: Fitted, held: Sequence[Listing]) -> dict[str, float]:
     }
 
 
-def prices(fitted: Fitted, held: Sequence[Listing]) -> list[Price]:
+def prices(fitted: Fitted, held: Sequence[Listing], ranked: Sequence[Ranked]) -> list[Price]:
     """One row a weight; none where nothing converted. Lists without a liked item count as 0."""
-    ranked: list[tuple[Ranked, Floats]] = []
-    for x in held:
-        mine = _said(fitted, x)
-        ranked.append((mine, fitted.reranker.scores(np.concatenate([x.features.inputs, mine.logits[:, None]], 1))))
+    plainly = [
+        fitted.reranker.scores(np.concatenate([x.features.inputs, mine.logits[:, None]], 1))
+        for x, mine in zip(held, ranked, strict=True)
+    ]
     bought = [n for n, x in enumerate(held) if x.converted.any()]
     if not bought:
         return []
@@ -72,15 +75,10 @@ def prices(fitted: Fitted, held: Sequence[Listing]) -> list[Price]:
     out: list[Price] = []
     plain: tuple[list[float], list[float]] | None = None
     for weight in WEIGHTS:
-        scores = [towards_conversion(score, mine, weight) for mine, score in ranked]
+        scores = [towards_conversion(score, mine, weight) for score, mine in zip(plainly, ranked, strict=True)]
         liked = [ndcg(x.labels, score) for x, score in zip(held, scores, strict=True)]
         converted = [ndcg(held[n].converted, scores[n]) for n in bought]
         plain = plain or (liked, converted)
         change, gain = every.difference(liked, plain[0]), some.difference(converted, plain[1])
         out.append(Price(weight, float(np.mean(liked)), change, float(np.mean(converted)), gain))
     return out
-
-
-def _said(fitted: Fitted, listing: Listing) -> Ranked:
-    f = listing.features
-    return rank(fitted.din, f.inputs, f.vectors, f.history, f.ages_s)

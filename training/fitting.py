@@ -21,7 +21,7 @@ from freshet.settings import Settings
 from streams.catalogue import Item
 from training import content, item_to_item, lightgcn, rankers, taste
 from training.clock import Clock
-from training.conversion import Price, measures, prices
+from training.conversion import Price, measures, prices, said
 from training.datasets import Asking, Log, Question, asked_before, questions
 from training.evaluation import ask
 from training.exposure import Dial, dials
@@ -93,8 +93,8 @@ def recall(log: Log, stop: int, catalogue: Catalogue, clock: Clock, given: Param
     with clock.step("fit LightGCN"):
         graph = crew.fit(partial(lightgcn.fit, liked, given.graph))
     with clock.step("fit content"):
-        said = features([catalogue.get(item_id) for item_id in log.item_ids])
-        graph, tower = content.fit(graph, np.asarray(liked.sum(0)).ravel(), said)
+        described = features([catalogue.get(item_id) for item_id in log.item_ids])
+        graph, tower = content.fit(graph, np.asarray(liked.sum(0)).ravel(), described)
     return Recall({item_id: n for n, item_id in enumerate(log.item_ids)}, links, graph, tower)
 
 
@@ -162,9 +162,10 @@ def stages(drafted: Draft, clock: Clock, given: Parameters, crew: Crew = ALONE) 
             crew=crew,
         )
     with clock.step("dial"):
-        cost, hope = dials(fitted, drafted.held, len(drafted.vectors)), prices(fitted, drafted.held)
+        cost, ranked = dials(fitted, drafted.held, len(drafted.vectors)), said(fitted, drafted.held)
+        hope, told = prices(fitted, drafted.held, ranked), measures(drafted.held, ranked)
     found = float(np.mean([x.labels.any() for x in drafted.held]))
-    return Stages(fitted, drafted.vectors, drafted.tower, found, cost, hope, measures(fitted, drafted.held))
+    return Stages(fitted, drafted.vectors, drafted.tower, found, cost, hope, told)
 
 
 def assemble(

@@ -25,7 +25,7 @@ _word = re.compile(r"\w+")
 
 
 def buckets(item: Item) -> set[int]:
-    """Where an item's categories and words fall."""
+    """Where an item's categories and words fall: numbers below `BUCKETS`."""
     text = f"{item.title} {item.description or ''}".lower()
     words = (f"word {found[0]}" for found in islice(_word.finditer(text), WORDS))
     return {crc32(text.encode()) % BUCKETS for text in (*(f"category {name}" for name in item.categories), *words)}

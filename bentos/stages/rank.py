@@ -52,8 +52,11 @@ def probabilities(logits: Floats, calibration: Calibration) -> Floats:
 
 
 class Ranked(NamedTuple):
-    """What ranking says of m candidates: `logits` float32 [m] of what is liked next, by which they are ordered;
-    `conversion` float32 [m], log-odds that it leads to a conversion once it is liked; `attention` float32 [m, t]."""
+    """What ranking says of m candidates.
+
+    `logits` float32 [m] of what is liked next, by which they are ordered; `conversion` float32 [m], log-odds that it
+    leads to a conversion once it is liked; `attention` float32 [m, t].
+    """
 
     logits: Floats
     conversion: Floats

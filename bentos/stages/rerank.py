@@ -33,8 +33,10 @@ class Keep:
 
 @dataclass(frozen=True, eq=False)
 class RankNet:
-    """A small network whose pairs of scores were fitted to the order of the labels (Burges et al., ICML 2005): its
-    weights by the names of `training.networks.RankNetModule`, float32."""
+    """A small network whose pairs of scores were fitted to the order of the labels (Burges et al., ICML 2005).
+
+    `weights`: float32, by the names of `training.networks.RankNetModule`.
+    """
 
     weights: Mapping[str, Floats]
 

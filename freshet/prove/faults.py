@@ -52,7 +52,7 @@ class KillWorker(Fault):
 
 
 class KillAtCheckpoint(Fault):
-    """SIGKILL of the Flink job the moment a checkpoint is complete, and not all that it covers is committed."""
+    """SIGKILL of the Flink job the moment a checkpoint is complete; what it covers may be committed then or not."""
 
     kills = 1
 

@@ -3,6 +3,9 @@
 import copy
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from pathlib import Path
+from shutil import which
+from sysconfig import get_path
 from typing import Any
 
 import pytest
@@ -60,6 +63,13 @@ def test_a_row_never_depends_on_where_commits_cut_the_stream(some: list[Event], 
         first = max(first, cut)
         state = user.decode(user.encode(state))
     assert user.encode(state) == user.encode(fold(user, some))
+
+
+@pytest.mark.skipif(not (which("cc") and Path(get_path("include"), "Python.h").exists()), reason="no C compiler here")
+def test_where_there_is_a_compiler_the_folds_are_compiled() -> None:
+    """Or every test of what is compiled would be skipped without a word."""
+    assert user.compiled
+    assert item.compiled
 
 
 @pytest.mark.skipif(not user.compiled, reason="no kernel was built here: no C compiler")

@@ -11,7 +11,7 @@ from bentos.stages.rank import PLAIN, Ranked
 from bentos.stages.rerank import Keep, towards_conversion
 from bentos.stages.rules import Rules
 from tests.bentos.small import cascade, item_matrix, liking
-from training.conversion import WEIGHTS, auc, measures, prices
+from training.conversion import WEIGHTS, auc, measures, prices, said
 from training.rankers import Fitted, Listing, fit_din
 
 M, DIM = 20, 4
@@ -43,15 +43,17 @@ def fitted() -> Fitted:
 
 def test_both_heads_learn_what_is_planted(fitted: Fitted) -> None:
     held = [listing(n) for n in range(2_000, 2_300)]
-    found = measures(fitted, held)
+    ranked = said(fitted, held)
+    found = measures(held, ranked)
     assert found["conversion AUC"] > 0.95
     assert found["conversion ECE"] < 0.15
     assert found["converted"] == pytest.approx(np.mean([x.converted.sum() / 2 for x in held]))
-    assert prices(fitted, held)[0].ndcg > 0.95
+    assert prices(fitted, held, ranked)[0].ndcg > 0.95
 
 
 def test_hoping_brings_what_converts_to_the_top_and_costs_likes(fitted: Fitted) -> None:
-    found = prices(fitted, [listing(n) for n in range(2_000, 2_300)])
+    held = [listing(n) for n in range(2_000, 2_300)]
+    found = prices(fitted, held, said(fitted, held))
     assert [price.weight for price in found] == list(WEIGHTS)
     assert found[0].change == found[0].gain == (0, 0, 0)
     assert found[-1].gain.low > 0
@@ -62,8 +64,8 @@ def test_nothing_that_converts_is_no_table_and_no_error(fitted: Fitted) -> None:
     held = [listing(n) for n in range(2_000, 2_050)]
     for x in held:
         x.converted[:] = 0
-    assert prices(fitted, held) == []
-    assert measures(fitted, held)["conversion AUC"] == 0.5
+    assert prices(fitted, held, said(fitted, held)) == []
+    assert measures(held, said(fitted, held))["conversion AUC"] == 0.5
 
 
 @given(
