@@ -73,8 +73,6 @@ class Answering:
         self.log = ResponseLog(settings)
         self.meters = Meters()
         self._dice = np.random.default_rng()
-        self._computing = asyncio.Lock()
-        """One answer a round of the event loop: what comes in meanwhile is counted, or refused, after one answer."""
         self.asked: dict[str, None] = {}
         """Known users of the newest questions, the newest last."""
 
@@ -132,8 +130,7 @@ class Answering:
         if not self.cache.on:
             values, version, at, missing = await self.known(user_id)
             ask = self._ask(user_id, values, k, exclude, categories)
-            async with self._computing:
-                result, logged = self._answer(start, ask, version, at, missing, arm, explain)
+            result, logged = self._answer(start, ask, version, at, missing, arm, explain)
         else:
             key = key_of(user_id, k, arm, sorted({*exclude}), sorted({*categories}), explain)
             async with self.cache.turn(key):
@@ -150,8 +147,7 @@ class Answering:
                     }
                     result, logged = Recommendations(**kept.shown | again), kept.logged | again
                 else:
-                    async with self._computing:
-                        result, logged = self._answer(start, ask, version, at, missing, arm, explain)
+                    result, logged = self._answer(start, ask, version, at, missing, arm, explain)
                     if WHOLE.issuperset(result.fallback):
                         await self.cache.put(key, Kept(basis, result.model_dump(), logged))
         self.meters.answer(result.stages_ms, result.fallback, arm == "popular", logged.get("tail_exposure"))
