@@ -70,12 +70,12 @@ class VersionedRedisOnlineStore(RedisOnlineStore):
         for key, values, at, _ in data:
             micros = (_aware(at) - _EPOCH) // _MICROSECOND
             version = next((values[name].int64_val for name in VERSION.values() if name in values), -1)
-            features = ((_mmh3(f"{view}:{name}"), value.SerializeToString()) for name, value in values.items())
             by_shape.setdefault(tuple(values), []).append(
                 StoredRow(
                     _redis_key(config.project, key, config.entity_key_serialization_version),
                     rank(version, micros),
-                    ((time_field(view), pack_time(micros)), *features),
+                    (time_field(view), *(_mmh3(f"{view}:{name}") for name in values)),
+                    (pack_time(micros), *(value.SerializeToString() for value in values.values())),
                 )
             )
         for rows in by_shape.values():

@@ -169,7 +169,14 @@ class Settings(BaseSettings):
         150,
         ge=20,
         le=60_000,
-        description="How often the worker commits a partition. Shorter is fresher and costs more CPU.",
+        description="How often the worker commits a partition of users. Shorter is fresher and costs more CPU.",
+    )
+    item_commit_interval_ms: int = Field(
+        1_000,
+        ge=20,
+        le=60_000,
+        description="The same for items. Many events meet the same item, so a longer one writes far fewer states; what "
+        "is read of them changes when a tile of five minutes closes.",
     )
     state_memory_mb: int = Field(
         1_024,

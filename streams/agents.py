@@ -21,10 +21,10 @@ from streams.topics import EVENTS, ITEM_DELTAS, ITEM_FEATURES, USER_FEATURES
 
 def stages(settings: Settings) -> tuple[Stage, ...]:
     """The two stages of the line."""
-    memory = Memory.of(settings)
+    memory, interval_ms = Memory.of(settings), settings.item_commit_interval_ms
     return (
         Stage(settings, EVENTS, USER_FEATURES, lambda partition: UserFold.of(settings, partition), memory),
-        Stage(settings, ITEM_DELTAS, ITEM_FEATURES, ItemFold, memory),
+        Stage(settings, ITEM_DELTAS, ITEM_FEATURES, ItemFold, memory, interval_ms),
     )
 
 

@@ -52,7 +52,7 @@ class TopicSpec:
                 "cleanup.policy": "compact",
                 "segment.ms": "600000",
                 "segment.bytes": "67108864",
-                "min.cleanable.dirty.ratio": "0.1",
+                "min.cleanable.dirty.ratio": "0.5",
             }
         return configs | {"cleanup.policy": "delete", "retention.ms": str(self.retention_ms)}
 

@@ -2,17 +2,20 @@
 
 A line of its own (broker, Redis, one worker, one online sink) under a steady load that librdkafka sends; beside it
 one event at a time of the probe's own users, sent and acknowledged apart, then read from Redis every few
-milliseconds until the user's version has risen.
+milliseconds until the user's version has risen. Beside it, what part of a core each program took meanwhile ("load" is
+this process: the events and the probes).
 """
 
 import argparse
 import asyncio
 import json
+import os
 import random
 import tempfile
 import time
 from pathlib import Path
 
+import psutil
 from redis.exceptions import RedisError
 from rich.console import Console
 from rich.table import Table
@@ -63,8 +66,17 @@ async def probe(settings: Settings, workload: Workload, probes: int) -> list[flo
     return took
 
 
-def measure(rate: int, users: int, probes: int) -> tuple[Quantiles, float]:
-    """The quantiles in milliseconds, and the events a second that were really sent."""
+def cpu(rig: Rig) -> dict[str, float]:
+    """Seconds of CPU that each program has used, with its children that have ended (Redis rewrites its log in one)."""
+    pids = {name: process.pid for name, process in rig.supervisor.processes.items()} | {"load": os.getpid()}
+    times = {name: psutil.Process(pid).cpu_times() for name, pid in pids.items() if pid is not None}
+    own = {name: t.user + t.system for name, t in times.items()}
+    ended = {name: t.children_user + t.children_system for name, t in times.items() if name != "load"}
+    return {name: used + ended.get(name, 0.0) for name, used in own.items()}
+
+
+def measure(rate: int, users: int, probes: int) -> tuple[Quantiles, float, dict[str, float]]:
+    """The quantiles in milliseconds, the events a second that were really sent, and each program's part of a core."""
     with (
         tempfile.TemporaryDirectory(prefix="freshet-freshness-") as folder,
         Rig(Path(folder) / "rig", get_settings().cache_dir, Plan(workers=1)) as rig,
@@ -77,11 +89,13 @@ def measure(rate: int, users: int, probes: int) -> tuple[Quantiles, float]:
         rig.workload.start()
         rig.workload.allow(count)
         time.sleep(WARM_S)
-        begun, before = time.monotonic(), rig.workload.acknowledged
+        begun, before, used = time.monotonic(), rig.workload.acknowledged, cpu(rig)
         took = asyncio.run(probe(rig.settings, rig.workload, probes))
-        sent = (rig.workload.acknowledged - before) / (time.monotonic() - begun)
+        seconds = time.monotonic() - begun
+        sent = (rig.workload.acknowledged - before) / seconds
+        cores = {name: (now - used[name]) / seconds for name, now in cpu(rig).items()}
         rig.workload.stop()
-        return Quantiles.of(took), sent
+        return Quantiles.of(took), sent, cores
 
 
 def main() -> None:
@@ -92,10 +106,11 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=100_000)
     parser.add_argument("--probes", type=int, default=PROBES)
     given = parser.parse_args()
-    table = Table("asked events/s", "sent events/s", "p50 ms", "p99 ms")
+    table = Table("asked events/s", "sent events/s", "p50 ms", "p99 ms", "cores")
     for rate in given.rate:
-        found, sent = measure(rate, given.users, given.probes)
-        table.add_row(f"{rate:,}", f"{sent:,.0f}", f"{found.p50:.0f}", f"{found.p99:.0f}")
+        found, sent, cores = measure(rate, given.users, given.probes)
+        used = ", ".join(f"{name} {part:.2f}" for name, part in cores.items())
+        table.add_row(f"{rate:,}", f"{sent:,.0f}", f"{found.p50:.0f}", f"{found.p99:.0f}", used)
     Console().print(table)
 
 

@@ -50,7 +50,7 @@ class _Forgetful(Ring):
 def _set_without_comparing(client: Any, view: str, rows: Sequence[StoredRow], **_: Any) -> int:
     with client.pipeline(transaction=False) as pipe:
         for row in rows:
-            pipe.hset(row.key, mapping={rank_field(view): row.rank, **dict(row.fields)})
+            pipe.hset(row.key, mapping={rank_field(view): row.rank, **dict(zip(row.names, row.values, strict=True))})
         pipe.execute()
     return len(rows)
 

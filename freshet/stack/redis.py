@@ -25,8 +25,10 @@ def program() -> Path:
 def prepare(folder: Path, *, port: int) -> list[str]:
     """Make `folder` ready and return the command of a Redis on `127.0.0.1:port` that keeps its data there.
 
-    Every write is in the append-only file within a second. Never evicts: a full memory fails loudly instead. Keeps its
-    process title, because writing one would overwrite the environment by which `watch` finds it.
+    Every write is in the append-only file within a second. The file is rewritten at 1 GB and each time that it has
+    doubled since: by default, from 64 MB on, a stream of rows would have it rewritten every few seconds. Never evicts:
+    a full memory fails loudly instead. Keeps its process title, because writing one would overwrite the environment by
+    which `watch` finds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     options = {
@@ -35,6 +37,7 @@ def prepare(folder: Path, *, port: int) -> list[str]:
         "dir": folder,
         "appendonly": "yes",
         "appendfsync": "everysec",
+        "auto-aof-rewrite-min-size": "1gb",
         "save": "",
         "maxmemory-policy": "noeviction",
         "set-proc-title": "no",

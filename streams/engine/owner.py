@@ -34,19 +34,19 @@ def outputs(settings: Settings, log: str, partition: int, snapshot: Snapshot) ->
 class Owner:
     """`committed` is the source offset that the last transaction carried; the group's offset must equal it."""
 
-    def __init__(self, settings: Settings, fold: Fold, transactions: Transactions) -> None:
+    def __init__(self, settings: Settings, fold: Fold, transactions: Transactions, interval_s: float) -> None:
         self.fold, self.transactions = fold, transactions
         self.committed = fold.meta.next_offset
         self.paused = True
         self.changed = asyncio.Event()
-        self._settings = settings
+        self._settings, self._interval_s = settings, interval_s
         self._lock = asyncio.Lock()
         self._saving = asyncio.create_task(self._save_if_due(), name=f"save {fold.source} {fold.partition}")
         self._task = asyncio.create_task(self._commit_in_turns(), name=f"commit {fold.source} {fold.partition}")
 
     async def _commit_in_turns(self) -> None:
         """Each partition has its own instants: all at once, they would encode together and wait together."""
-        interval = self._settings.commit_interval_ms / 1000
+        interval = self._interval_s
         phase = interval * self.fold.partition / self._settings.partitions
         now = asyncio.get_running_loop().time
         while True:

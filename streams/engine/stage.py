@@ -47,7 +47,7 @@ UNFIT = (Behind, BadRing, msgspec.DecodeError)
 class Stage:
     """`make(partition)` gives a fresh fold; its class says which topics it reads and writes.
 
-    Stages of one worker share their `memory`.
+    Stages of one worker share their `memory`. A partition commits every `interval_ms`, by default the setting's.
     """
 
     def __init__(
@@ -57,11 +57,13 @@ class Stage:
         log_topic: str,
         make: Callable[[int], Fold],
         memory: Memory | None = None,
+        interval_ms: int | None = None,
     ) -> None:
         self.source, self.topic = source, settings.topic(source)
         self.group = settings.topic(settings.app_id)
         self._settings, self._log_topic, self._make = settings, settings.topic(log_topic), make
         self._memory = memory or Memory.of(settings)
+        self._interval_s = (interval_ms or settings.commit_interval_ms) / 1000
         self._standby = Standby(settings, source, self._log_topic) if settings.standby else None
         self._owners: dict[int, Owner] = {}
         self._rebalances = 0
@@ -169,7 +171,7 @@ class Stage:
             raise
         for p, fold in folds.items():
             fold.begin(now[p].oldest)
-            self._owners[p] = Owner(self._settings, fold, transactions[p])
+            self._owners[p] = Owner(self._settings, fold, transactions[p], self._interval_s)
         seconds = perf_counter() - started
         RESTORE_SECONDS.labels(self.source).set(seconds)
         RESTORED.labels(self.source).set(records)

@@ -5,6 +5,7 @@ Exit codes: 0 told to stop or done, 2 wrong settings, 70 anything unexpected (a 
 
 import argparse
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -43,6 +44,8 @@ def main() -> int:
     except (SettingsError, ValidationError) as error:
         print(error, file=sys.stderr)
         return 2
+    gc.set_threshold(100_000, 50, 100)  # rows make many short-lived objects and no cycles
+    gc.freeze()
     asyncio.run(_run(asked.sink, settings))
     return 0
 

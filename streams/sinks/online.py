@@ -79,6 +79,7 @@ class OnlineSink:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             fetch_max_wait_ms=POLL_MS,
+            check_crcs=False,
             max_partition_fetch_bytes=2 * 1024 * 1024,
         )
 

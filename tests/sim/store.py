@@ -113,14 +113,15 @@ class Pipeline:
 
     def _run(self, keys: tuple[bytes, ...], name: bytes, ttl_s: int, width: int, *args: Any) -> int:
         self._store.begin()
-        written, step = 0, 1 + 2 * width
+        names, rows = args[:width], args[width:]
+        written, step = 0, 1 + width
         for i, key in enumerate(keys):
-            new, *fields = args[i * step : (i + 1) * step]
+            new, *values = rows[i * step : (i + 1) * step]
             old = self._store.hashes[key].get(name)
             if old is None or new > old or not compares():
                 self._store.set(key, name, new)
-                for at in range(0, len(fields), 2):
-                    self._store.set(key, fields[at], fields[at + 1])
+                for field, value in zip(names, values, strict=True):
+                    self._store.set(key, field, value)
                 written += 1
         return written
 
