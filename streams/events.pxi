@@ -168,6 +168,7 @@ cdef class Events:
             packed_text(r, &event.event_id, 0) and packed_text(r, &event.texts[<int>USER_ID], 0)
             and packed_text(r, &event.texts[<int>ITEM_ID], 0) and packed_text(r, &event.texts[<int>TYPE], 0)
             and packed_integer(r, &event.event_time) and packed_integer(r, &event.arrival)
+            and 0 <= event.event_time <= 2 * LAST
             and packed_value(r, event) and packed_array(r, &count)
         ):
             return 0

@@ -10,6 +10,7 @@ Every length that is read from a row, an event or a delta is checked before it i
 rows are.
 """
 
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
 from libc.math cimport ldexp, llrint, pow
@@ -560,3 +561,4 @@ cdef class Kernel:
 
 
 include "folds.pxi"
+include "batches.pxi"

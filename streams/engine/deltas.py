@@ -11,7 +11,7 @@ from functools import lru_cache
 import msgspec
 
 from streams.engine.records import ROW_MAX
-from streams.events import Event
+from streams.events import LATEST, Event
 from streams.topics import partition_of
 
 
@@ -55,9 +55,12 @@ def encode(source: int, first: int, events: Sequence[Event], most: int = ROW_MAX
 def decode(data: bytes) -> Delta:
     """Raises `BadDelta`."""
     try:
-        return _decoder.decode(data)
+        delta = _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadDelta(f"no delta: {error}") from None
+    if not all(0 <= event.event_time <= 2 * LATEST for event in delta.events):  # twice: senders' clocks may be ahead
+        raise BadDelta("no delta: the time of an event is out of range")
+    return delta
 
 
 @lru_cache(maxsize=1 << 17)

@@ -7,16 +7,13 @@ when, is left to `streams.engine.owner`.
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from time import time
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import OffsetAndMetadata
 
+from streams.engine.batches import BATCH_BYTES, Batch, batches
 from streams.engine.records import Row
 
-BATCH_BYTES = 1_000_000
-"""A batch is one record to the broker's limit (1,048,588 by default, checked by `streams.topics`)."""
 TIMEOUT_MS = 15_000
 """A transaction that its owner left open holds up readers for so long; a new owner ends it at once."""
 REQUEST_TIMEOUT_MS = 20_000
@@ -52,37 +49,17 @@ class Transactions:
 
         On any exception the process must be left.
         """
-        batches = {target: self._pack(rows) for target, rows in outputs.items()}  # before the transaction: it may raise
+        packed = {t: batches(self._producer, rows) for t, rows in outputs.items()}  # before the transaction: may raise
         await self._producer.begin_transaction()
-        ends = await asyncio.gather(*(self._send(target, packed) for target, packed in batches.items()))
+        ends = await asyncio.gather(*(self._send(target, sent) for target, sent in packed.items()))
         await self._producer.send_offsets_to_transaction(
             {self._source: OffsetAndMetadata(next_offset, "")}, self._group
         )
         await self._producer.commit_transaction()
-        return dict(zip(batches, ends, strict=True))
+        return dict(zip(packed, ends, strict=True))
 
-    def _pack(self, rows: Iterable[Row]) -> list[BatchBuilder]:
-        timestamp = int(time() * 1000)
-        packed = []
-        batch = self._producer.create_batch()
-        for key, value in rows:
-            if batch.append(timestamp=timestamp, key=key, value=value) is None:
-                packed.append(batch)
-                batch = self._producer.create_batch()
-                if batch.append(timestamp=timestamp, key=key, value=value) is None:
-                    raise ValueError(
-                        f"a record of {len(value or b'')} bytes does not fit into a batch of {BATCH_BYTES}"
-                    )
-        if batch.record_count():
-            packed.append(batch)
-        for full in packed:
-            full.close()
-        return packed
-
-    async def _send(self, target: TopicPartition, batches: list[BatchBuilder]) -> int:
+    async def _send(self, target: TopicPartition, sent: list[Batch]) -> int:
         """Returns the offset after them. aiokafka commits although one has failed, so each one's future is asked."""
-        futures = [
-            await self._producer.send_batch(batch, target.topic, partition=target.partition) for batch in batches
-        ]
+        futures = [await self._producer.send_batch(batch, target.topic, partition=target.partition) for batch in sent]
         placed = await asyncio.gather(*futures)
-        return int(placed[-1].offset) + int(batches[-1].record_count())
+        return int(placed[-1].offset) + int(sent[-1].record_count())

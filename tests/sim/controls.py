@@ -12,6 +12,7 @@ from unittest.mock import patch
 from aiokafka.structs import OffsetAndMetadata
 
 from streams.engine import restore, ring, rows, stage, transaction
+from streams.engine.batches import batches
 from streams.engine.transaction import Outputs, Transactions
 from streams.sinks import online
 from tests.sim import store
@@ -19,18 +20,18 @@ from tests.sim.broker import Consumer
 
 
 async def _without_awaiting(self: Transactions, outputs: Outputs, next_offset: int) -> None:
-    batches = {target: self._pack(rows) for target, rows in outputs.items()}
+    packed = {target: batches(self._producer, rows) for target, rows in outputs.items()}
     await self._producer.begin_transaction()
-    await asyncio.gather(*(self._send(target, packed) for target, packed in batches.items()))
+    await asyncio.gather(*(self._send(target, sent) for target, sent in packed.items()))
     offsets = {self._source: OffsetAndMetadata(next_offset, "")}
     await self._producer.send_offsets_to_transaction(offsets, self._group)
     await self._producer.commit_transaction()
 
 
 async def _offsets_outside(self: Transactions, outputs: Outputs, next_offset: int) -> None:
-    batches = {target: self._pack(rows) for target, rows in outputs.items()}
+    packed = {target: batches(self._producer, rows) for target, rows in outputs.items()}
     await self._producer.begin_transaction()
-    sent = await asyncio.gather(*(self._send(target, packed) for target, packed in batches.items()))
+    sent = await asyncio.gather(*(self._send(target, sent) for target, sent in packed.items()))
     await asyncio.gather(*(future for futures in sent for future in futures))
     broker, process = self._producer.broker, self._producer._process
     await process.request(lambda: broker.commit(self._source, next_offset))

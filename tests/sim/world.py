@@ -18,7 +18,7 @@ from aiokafka import TopicPartition
 
 from freshet.settings import Settings
 from streams.aggregates import Count, Recent, hash64
-from streams.engine import fold, owner, restore, ring, stage, transaction
+from streams.engine import batches, fold, owner, restore, ring, stage, transaction
 from streams.events import Event, encode
 from streams.profiles import Profile
 from streams.sinks import online
@@ -255,7 +255,7 @@ def models_in() -> Iterator[None]:
             (transaction, "AIOKafkaProducer", Producer), (restore, "AIOKafkaConsumer", Consumer),
             (online, "AIOKafkaConsumer", Consumer), (online, "Redis", Client),
             (owner, "leave", leave), (stage, "leave", leave), (ring, "BLOCK", 2), (stage, "CHUNK", 2),
-            (stage, "Checkpoint", Checkpoint),
+            (stage, "Checkpoint", Checkpoint), (batches, "pack", None),
             (stage, "gc", SimpleNamespace(collect=lambda: None, freeze=lambda: None)),
             (fold, "user", user), (fold, "item", item),
             (online, "SOURCES", {USER_FEATURES: user, ITEM_FEATURES: item}),

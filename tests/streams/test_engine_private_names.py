@@ -4,6 +4,7 @@ When one of these fails after an upgrade, read the upstream change before touchi
 """
 
 import inspect
+import re
 from typing import Any
 
 import aiokafka
@@ -11,6 +12,7 @@ import pytest
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.consumer import AIOKafkaConsumer
 from aiokafka.partitioner import DefaultPartitioner
+from aiokafka.producer import message_accumulator
 from aiokafka.producer.message_accumulator import BatchBuilder
 from faust.app.base import App
 from faust.tables.recovery import Recovery
@@ -18,6 +20,7 @@ from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from streams.engine.batches import PackedBatch
 from streams.engine.transport import _ConsumerThread
 from streams.topics import partition_of
 
@@ -72,6 +75,16 @@ def test_a_revoked_partition_is_signalled_after_the_flow_was_stopped() -> None:
 def test_the_last_commit_comes_after_the_fetcher_was_stopped() -> None:
     stop = inspect.getsource(App.on_stop)
     assert stop.index("self._stop_consumer()") < stop.index("self.on_before_shutdown.send()")
+
+
+def test_the_producer_asks_a_batch_for_what_packed_batches_give() -> None:
+    """`_builder` in the accumulator is a packed batch of ours, or aiokafka's."""
+    asked = set(re.findall(r"_builder\.(\w+)\(", inspect.getsource(message_accumulator.MessageBatch)))
+    asked |= set(re.findall(r"_builder\.(\w+)\(", inspect.getsource(message_accumulator.MessageAccumulator)))
+    assert asked - {"append"} <= set(vars(PackedBatch))  # only `send`, which we do not use, appends
+    assert ".append(" not in inspect.getsource(message_accumulator.MessageAccumulator.add_batch)
+    state = inspect.signature(BatchBuilder._set_producer_state).parameters
+    assert list(state) == list(inspect.signature(PackedBatch._set_producer_state).parameters)
 
 
 def test_topics_without_acks_are_never_committed_by_faust() -> None:

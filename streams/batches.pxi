@@ -1,0 +1,77 @@
+# Kafka's record batches (format 2), packed as aiokafka's `BatchBuilder` packs them. Included by `kernel.pyx`.
+
+cdef enum:
+    BATCH_HEADER = 61           # written by `streams.engine.batches`, which knows the producer
+
+cdef inline Py_ssize_t varint_size(uint64_t value) noexcept nogil:
+    cdef Py_ssize_t size = 1
+    while value > 0x7F:
+        value >>= 7
+        size += 1
+    return size
+
+cdef inline uint8_t* put_varint(uint8_t* at, uint64_t value) noexcept nogil:
+    while value > 0x7F:
+        at[0] = <uint8_t>(value | 0x80)
+        value >>= 7
+        at += 1
+    at[0] = <uint8_t>value
+    return at + 1
+
+cdef inline Py_ssize_t field_size(bytes field):
+    """Of a key or a value with its length before it; a missing one has length -1. Lengths are zigzag."""
+    if field is None:
+        return 1
+    return varint_size(2 * PyBytes_GET_SIZE(field)) + PyBytes_GET_SIZE(field)
+
+cdef inline uint8_t* put_field(uint8_t* at, bytes field):
+    if field is None:
+        at[0] = 1
+        return at + 1
+    at = put_varint(at, 2 * PyBytes_GET_SIZE(field))
+    memcpy(at, PyBytes_AS_STRING(field), PyBytes_GET_SIZE(field))
+    return at + PyBytes_GET_SIZE(field)
+
+cdef inline Py_ssize_t body_size(Py_ssize_t n, bytes key, bytes value):
+    """Of the n-th record of a batch: attributes, no time of its own, its number, key, value, no headers."""
+    return 3 + varint_size(2 * n) + field_size(key) + field_size(value)
+
+
+def pack(list rows, Py_ssize_t most):
+    """[(a batch without its header, how many records)] of (key, value), in their order; each at most so many bytes.
+
+    Raises `ValueError` for a record that does not fit.
+    """
+    cdef Py_ssize_t start = 0, n = 0, size = BATCH_HEADER, body
+    cdef bytes key, value
+    packed = []
+    while start < len(rows):
+        while start + n < len(rows):
+            key, value = rows[start + n]
+            body = body_size(n, key, value)
+            body += varint_size(2 * body)
+            if size + body > most:
+                break
+            size += body
+            n += 1
+        if not n:
+            raise ValueError(f"a record of {len(value or b'')} bytes does not fit into a batch of {most}")
+        packed.append((_packed(rows, start, n, size), n))
+        start, n, size = start + n, 0, BATCH_HEADER
+    return packed
+
+
+cdef bytearray _packed(list rows, Py_ssize_t start, Py_ssize_t count, Py_ssize_t size):
+    cdef bytearray batch = PyByteArray_FromStringAndSize(NULL, size)
+    cdef uint8_t* at = <uint8_t*>PyByteArray_AS_STRING(batch) + BATCH_HEADER
+    cdef bytes key, value
+    cdef Py_ssize_t n
+    for n in range(count):
+        key, value = rows[start + n]
+        at = put_varint(at, 2 * body_size(n, key, value))
+        at[0] = at[1] = 0
+        at = put_varint(at + 2, 2 * n)
+        at = put_field(put_field(at, key), value)
+        at[0] = 0
+        at += 1
+    return batch

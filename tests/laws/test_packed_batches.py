@@ -1,0 +1,46 @@
+"""The compiled batches are aiokafka's own, byte for byte."""
+
+from unittest.mock import patch
+
+import pytest
+from aiokafka.producer.message_accumulator import BatchBuilder
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from streams.engine import batches
+from streams.engine.records import Row
+
+pytestmark = pytest.mark.skipif(batches.pack is None, reason="no kernel was built here: no C compiler")
+
+LIMIT = 1_000
+STATE = {"producer_id": 1 << 40, "producer_epoch": 7, "base_sequence": 1 << 20}
+_keys = st.none() | st.binary(max_size=70)
+_values = st.none() | st.binary(max_size=300) | st.integers(0, 850).map(bytes)
+
+
+class Producer:
+    def create_batch(self) -> BatchBuilder:
+        return BatchBuilder(LIMIT, 0, is_transactional=1)
+
+
+def built(rows: list[Row]) -> list[tuple[bytes, int]]:
+    with patch.object(batches, "BATCH_BYTES", LIMIT), patch.object(batches, "time", lambda: 1_780_000_000.25):
+        made = batches.batches(Producer(), rows)  # type: ignore[arg-type]
+    for batch in made:
+        batch._set_producer_state(**STATE)
+    return [(bytes(batch._build()), batch.record_count()) for batch in made]
+
+
+@given(st.lists(st.tuples(_keys, _values), max_size=200))
+@example([(b"k", None)] * 130)  # numbers of records of one byte and of two
+@example([(None, bytes(size)) for size in (62, 63, 64, 65, 127, 128, 900)])
+def test_they_are_the_bytes_that_aiokafka_makes(rows: list[Row]) -> None:
+    with patch.object(batches, "pack", None):
+        expected = built(rows)
+    assert built(rows) == expected
+    assert sum(records for _, records in expected) == len(rows)
+
+
+def test_a_row_that_no_batch_can_hold_is_refused() -> None:
+    with pytest.raises(ValueError, match=f"a record of {LIMIT} bytes does not fit into a batch of {LIMIT}"):
+        built([(b"a", b"b"), (b"k", bytes(LIMIT))])
