@@ -28,7 +28,8 @@ from monitoring.probes import Quantiles
 from streams.profiles import header
 from streams.topics import EVENTS
 
-PROBES, WARM_S, POLL_S, PATIENCE_S = 200, 5.0, 0.002, 30.0
+PROBES, WARM_S, POLL_S, PATIENCE_S = 200, 15.0, 0.002, 30.0
+"""Warm: the worker must have caught up with what came while it started."""
 
 
 async def probe(settings: Settings, workload: Workload, probes: int) -> list[float]:
