@@ -91,7 +91,8 @@ cdef class Touching:
     cdef Py_ssize_t _room
     cdef dict _index
     cdef list _rows
-    cdef object _held, _get
+    cdef dict _held
+    cdef object _elsewhere
 
     def __cinit__(self, Kernel kernel, *_):
         self._kernel, self._events = kernel, Events()
@@ -101,8 +102,12 @@ cdef class Touching:
 
     cdef int _begin(self, fold) except -1:
         self._events.clear()
-        self._index, self._rows, self._get = {}, [], fold.rows.get
+        self._index, self._rows, self._held, self._elsewhere = {}, [], fold.rows.held, fold.rows.get
         return 0
+
+    cdef bytes _row(self, bytes key):
+        row = self._held.get(key)
+        return self._elsewhere(key) if row is None else row
 
     cdef Touched* _touch(self, bytes key, bytes row) except NULL:
         """A key that was not touched yet."""
@@ -143,7 +148,7 @@ cdef class Touching:
                 after[key] = made
                 new += row is None
         fold.rows.update(after, new)
-        self._index = self._rows = self._get = None
+        self._index = self._rows = self._held = self._elsewhere = None
         self._events.clear()
         return 0
 
@@ -195,7 +200,7 @@ cdef class Users(Touching):
                     continue
                 found = self._index.get(key)
                 if found is None:
-                    row = self._get(key)
+                    row = self._row(key)
                     if row is None and not self._is_ours(key):
                         fold.reject_foreign(record)
                         events.drop()
@@ -275,7 +280,7 @@ cdef class Items(Touching):
                     item = &events.at[k].texts[<int>ITEM_ID]
                     key = item.data[: item.size]
                     found = self._index.get(key)
-                    mine = self._touch(key, self._get(key)) if found is None else &self._touched[<Py_ssize_t>found]
+                    mine = self._touch(key, self._row(key)) if found is None else &self._touched[<Py_ssize_t>found]
                     self._give(mine, k, offset)
         finally:
             meta.next_offset = expected

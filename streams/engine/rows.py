@@ -34,7 +34,8 @@ class Rows:
 
     def __init__(self, checkpoint: Checkpoint | None = None, memory: Memory | None = None, every: int = 0) -> None:
         self._checkpoint, self._memory, self._every = checkpoint, memory, every
-        self._held: dict[bytes, bytes] = {}
+        self.held: dict[bytes, bytes] = {}
+        """Those in memory."""
         self._whole = checkpoint is None or checkpoint.keys == 0
         """Whether memory has every row, so that a key that is not there is new."""
         self._count = 0 if checkpoint is None else checkpoint.keys
@@ -52,10 +53,10 @@ class Rows:
 
     @property
     def in_memory(self) -> int:
-        return len(self._held)
+        return len(self.held)
 
     def get(self, key: bytes) -> bytes | None:
-        row = self._held.get(key)
+        row = self.held.get(key)
         return row if row is not None or self._whole else self._read(key)
 
     def _read(self, key: bytes) -> bytes | None:
@@ -67,12 +68,12 @@ class Rows:
 
     def set(self, key: bytes, row: bytes, *, new: bool) -> None:
         """`new`: there was none."""
-        self._held[key] = self.changed[key] = row
+        self.held[key] = self.changed[key] = row
         self._count += new
 
     def update(self, rows: Mapping[bytes, bytes], new: int) -> None:
         """Set many, of which so many were not there."""
-        self._held.update(rows)
+        self.held.update(rows)
         self.changed.update(rows)
         self._count += new
 
@@ -96,10 +97,10 @@ class Rows:
             return
         had = self.get(key) is not None
         if value is None:
-            self._held.pop(key, None)
+            self.held.pop(key, None)
             self._count -= had
         else:
-            self._held[key] = value
+            self.held[key] = value
             self._count += not had
             self._loaded += len(value) + ROW_OVERHEAD
 
@@ -142,19 +143,19 @@ class Rows:
     def _trim(self) -> None:
         """Let go of the rows that came in first, as long as the worker has too many."""
         assert self._memory is not None
-        self._loaded = sum(map(len, self._held.values())) + ROW_OVERHEAD * len(self._held)
+        self._loaded = sum(map(len, self.held.values())) + ROW_OVERHEAD * len(self.held)
         self._memory.used[self] = self._loaded
         excess, going = self._memory.excess, []
         if excess <= 0:
             return
-        for key, row in self._held.items():
+        for key, row in self.held.items():
             if key not in self.changed and key not in self._sent and key not in self._unsaved:
                 going.append(key)
                 excess -= len(row) + ROW_OVERHEAD
                 if excess <= 0:
                     break
         for key in going:
-            self._loaded -= len(self._held.pop(key)) + ROW_OVERHEAD
+            self._loaded -= len(self.held.pop(key)) + ROW_OVERHEAD
         self._memory.used[self], self._whole = self._loaded, self._whole and not going
 
     def forget(self) -> None:

@@ -39,16 +39,16 @@ class StateRows(Rows):
         self._state = state
 
     def get(self, key: bytes) -> bytes | None:
-        row = self._held.get(key)
+        row = self.held.get(key)
         return self._state.get(key.decode(TEXT)) if row is None else row
 
     def take(self) -> list[tuple[bytes, bytes]]:
         """What changed, which is in the state then."""
         changed, self.changed = self.changed, {}
         self._state.put_all({key.decode(TEXT): row for key, row in changed.items()})
-        if len(self._held) > HELD:
-            self._held.clear()
-        self._held |= changed
+        if len(self.held) > HELD:
+            self.held.clear()
+        self.held |= changed
         return list(changed.items())
 
 

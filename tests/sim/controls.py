@@ -127,7 +127,7 @@ def _trims_what_is_unsaved() -> Iterator[None]:
     def trim(self: rows.Rows) -> None:
         real(self)
         self._whole = False
-        self._held.clear()
+        self.held.clear()
 
     with patch.object(rows.Rows, "_trim", trim):
         yield
