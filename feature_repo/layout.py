@@ -136,17 +136,9 @@ def pack_time(at: Micros) -> bytes:
 
 
 def _varint(number: int) -> bytes:
-    """Unrolled as far as the row of an online store needs: seconds, nanoseconds, an offset, a length."""
-    a = number & 0x7F
-    if number < 1 << 7:
-        return bytes((a,))
-    b = number >> 7 & 0x7F
-    if number < 1 << 14:
-        return bytes((a | 0x80, b))
-    c = number >> 14 & 0x7F
-    if number < 1 << 21:
-        return bytes((a | 0x80, b | 0x80, c))
-    d = number >> 21 & 0x7F
-    if number < 1 << 28:
-        return bytes((a | 0x80, b | 0x80, c | 0x80, d))
-    return bytes((a | 0x80, b | 0x80, c | 0x80, d | 0x80)) + _varint(number >> 28)
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
