@@ -23,6 +23,9 @@ Indices = npt.NDArray[np.int64]
 
 USER_COLUMNS = tuple(c.name for c in user_profile.columns if c.dtype in ("int64", "float64"))
 ITEM_COLUMNS = tuple(c.name for c in item_profile.columns if c.dtype in ("int64", "float64"))
+RANKED_COLUMNS = tuple(name for name in ITEM_COLUMNS if not name.startswith("impressions"))
+"""What ranking is told of an item. How often it was shown is our own doing: each new model changes what it means."""
+_RANKED = [ITEM_COLUMNS.index(name) for name in RANKED_COLUMNS]
 _ITEM_INTEGERS = [ITEM_COLUMNS.index(c.name) for c in item_profile.columns if c.dtype == "int64"]
 _ITEM_DEFAULTS = np.array([c.default for c in item_profile.columns if c.name in ITEM_COLUMNS], dtype=np.float64)
 _CAPS = {c.name: c.default for f in item_profile.features if f.ageing for c in f.columns}
@@ -203,6 +206,11 @@ def viewed(values: Mapping[str, Any], items: ItemMatrix) -> Indices:
     return np.array([row for i in values["viewed"] if (row := items.index.get(i)) is not None], dtype=np.int64)
 
 
+def item_inputs(items: ItemMatrix) -> Floats:
+    """`RANKED_COLUMNS` of every item as ranking takes them, log(1 + x). float32 [n, len(RANKED_COLUMNS)]."""
+    return np.log1p(np.maximum(items.values[:, _RANKED], 0.0)).astype(np.float32)
+
+
 def candidate_rows(
     values: Mapping[str, Any], items: ItemMatrix, history: History, rows: Indices, tastes: Floats, recall: Floats
 ) -> Floats:
@@ -212,7 +220,7 @@ def candidate_rows(
     `recall`: float32 [m, s]. Counts, sums and ages come as log(1 + x): their tails are long, and a tree does not mind.
     """
     of_user = np.log1p(np.maximum([values[name] for name in USER_COLUMNS], 0.0)).astype(np.float32)
-    of_items: Floats = items.once("logs", lambda: np.log1p(np.maximum(items.values, 0.0)).astype(np.float32))
+    of_items: Floats = items.once("inputs", lambda: item_inputs(items))
     hot = items.categories[rows]
     size = np.sqrt(np.maximum(hot.sum(1), 1.0))
     liked = items.categories[history.rows]
@@ -228,4 +236,4 @@ def candidate_rows(
 def input_names(sources: Sequence[str]) -> tuple[str, ...]:
     """The names of the columns of `candidate_rows`, in their order."""
     user = tuple(f"user__{name}" for name in USER_COLUMNS)
-    return user + tuple(f"item__{name}" for name in ITEM_COLUMNS) + PAIR_COLUMNS + tuple(sources)
+    return user + tuple(f"item__{name}" for name in RANKED_COLUMNS) + PAIR_COLUMNS + tuple(sources)

@@ -16,7 +16,7 @@ import numpy as np
 
 from bentos.bundle import Bundle
 from bentos.cascade import Cascade
-from bentos.inputs import USER_COLUMNS, Floats, Indices, ItemMatrix, input_names
+from bentos.inputs import USER_COLUMNS, Floats, Indices, ItemMatrix, input_names, item_inputs
 from bentos.ondevice import graphs, recommend
 from bentos.ondevice.builder import Form
 from bentos.ondevice.graphs import Catalogue
@@ -147,7 +147,7 @@ def catalogue(cascade: Cascade, items: ItemMatrix) -> Catalogue:
         categories,
         cascade.item_vectors(items),
         cascade.taste.vectors(items, cascade.recall.index),
-        np.log1p(np.maximum(items.values, 0.0)).astype(np.float32),
+        item_inputs(items),
         there.astype(np.float32),
         graph.items,
         graph.degrees,

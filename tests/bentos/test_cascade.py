@@ -1,12 +1,15 @@
 """What holds of every answer of the cascade, whatever its models learned."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from bentos.cascade import Answer, Ask, popular
+from bentos.inputs import ITEM_COLUMNS, Floats, History, candidate_rows, input_names
 from bentos.stages.rank import rank
+from bentos.stages.recall import SOURCES
 from tests.bentos.small import CATEGORIES, ITEMS, NOW, cascade, event, item_matrix, liking, user_values
 
 CASCADE = cascade()
@@ -34,6 +37,21 @@ def test_never_more_than_there_are() -> None:
 def test_the_same_question_has_the_same_answer() -> None:
     first, again = (answer(liking("i3", "i9", "i12")) for _ in range(2))
     assert first.picks == again.picks
+
+
+def test_ranking_is_not_told_how_often_an_item_was_shown() -> None:
+    values, some = liking("i3", "i9"), np.arange(ITEMS)
+    tastes, recalled = CASCADE.taste.vectors(MATRIX, CASCADE.recall.index), np.zeros((ITEMS, len(SOURCES)), np.float32)
+
+    def rows(column: str) -> Floats:
+        more = MATRIX.values.copy()
+        more[:, ITEM_COLUMNS.index(column)] += 100.0
+        changed = replace(MATRIX, values=more, of_tile={})
+        return candidate_rows(values, changed, History.of(values, changed), some, tastes, recalled)
+
+    assert rows("impressions_24h").shape == (ITEMS, len(input_names(SOURCES)))
+    assert (rows("impressions_24h") == rows("impressions_7d")).all()
+    assert (rows("impressions_24h") != rows("clicks_7d")).any(1).all()
 
 
 def test_best_first() -> None:
