@@ -135,7 +135,7 @@ class Answering:
         if not self.cache.on:
             values, version, at, missing = await self.known(user_id)
             ask = self._ask(user_id, values, k, exclude, categories)
-            result, logged = await self._answer(start, ask, version, at, missing, arm, explain)
+            result, logged = await self._in_turn(start, ask, version, at, missing, arm, explain)
         else:
             key = key_of(user_id, k, arm, sorted({*exclude}), sorted({*categories}), explain)
             async with self.cache.turn(key):
@@ -152,7 +152,7 @@ class Answering:
                     }
                     result, logged = Recommendations(**kept.shown | again), kept.logged | again
                 else:
-                    result, logged = await self._answer(start, ask, version, at, missing, arm, explain)
+                    result, logged = await self._in_turn(start, ask, version, at, missing, arm, explain)
                     if WHOLE.issuperset(result.fallback):
                         await self.cache.put(key, Kept(basis, result.model_dump(), logged))
         self.meters.answer(result.stages_ms, result.fallback, arm == "popular", logged.get("tail_exposure"))
@@ -177,18 +177,18 @@ class Answering:
             dice=self._dice,
         )
 
-    async def _answer(self, *question: Any) -> tuple[Recommendations, dict[str, Any]]:
-        """The same as `_compute`, when its turn comes."""
+    async def _in_turn(self, *question: Any) -> tuple[Recommendations, dict[str, Any]]:
+        """The same as `_answer`, when its turn comes."""
         async with self._computing:
             begun = perf_counter()
             for _ in range(ROUNDS):
                 await asyncio.sleep(0)
             try:
-                return self._compute(*question)
+                return self._answer(*question)
             finally:
                 pace.took(perf_counter() - begun)
 
-    def _compute(
+    def _answer(
         self, start: float, ask: Ask, version: int, at: Micros, missing: list[str], arm: str, explain: bool
     ) -> tuple[Recommendations, dict[str, Any]]:
         """What the client gets, and what is logged of it beside the request."""

@@ -129,6 +129,6 @@ async def test_what_comes_in_during_an_answer_reaches_the_guard_before_the_next(
         if name == "first":
             coming.append(asyncio.create_task(timeout()))
 
-    monkeypatch.setattr(answering, "_compute", compute)
-    await asyncio.gather(answering._answer("first"), answering._answer("second"), answering._answer("third"))
+    monkeypatch.setattr(answering, "_answer", compute)
+    await asyncio.gather(answering._in_turn("first"), answering._in_turn("second"), answering._in_turn("third"))
     assert seen == ["first", "guard", "second", "third"]
