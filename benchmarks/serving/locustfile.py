@@ -30,8 +30,8 @@ class Visitor(FastHttpUser):
         sleep(self.due - time())
 
     def wait_time(self) -> float:
-        """Seconds until the next question, at random: Locust's own pacing has visitors ask in step, in heaps."""
-        self.due += random.uniform(0.5, 1.5) * PAUSE_S
+        """Seconds until the next question. At even intervals visitors fall in step, and ask in heaps."""
+        self.due = max(self.due + random.uniform(0.9, 1.1) * PAUSE_S, time())
         return max(0.0, self.due - time())
 
     @task
