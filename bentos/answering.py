@@ -22,6 +22,7 @@ from bentos.inputs import ItemMatrix
 from bentos.live import LiveItems
 from bentos.messages import Recommendations, Similar, Trending
 from bentos.meters import Meters
+from bentos.pace import pace
 from bentos.responses import ResponseLog
 from bentos.shown import shown
 from bentos.stages.explain import Because
@@ -54,6 +55,9 @@ WHOLE = frozenset({NEW_USER})
 """An answer that had to do without no more than this is kept (see `bentos.cache`)."""
 START_S = 10
 """A million items take longer to read; then answers fall back until all are known."""
+ROUNDS = 3
+"""Rounds of the event loop between two answers. What came in during one takes two to reach the guard, where it is
+counted or refused (uvicorn and BentoML's timeout each make a task of it), and an answer would be computed in each."""
 KNOWN_USERS = 64
 """Users asked about lately, whom the console suggests."""
 
@@ -73,6 +77,7 @@ class Answering:
         self.log = ResponseLog(settings)
         self.meters = Meters()
         self._dice = np.random.default_rng()
+        self._computing = asyncio.Lock()
         self.asked: dict[str, None] = {}
         """Known users of the newest questions, the newest last."""
 
@@ -130,7 +135,7 @@ class Answering:
         if not self.cache.on:
             values, version, at, missing = await self.known(user_id)
             ask = self._ask(user_id, values, k, exclude, categories)
-            result, logged = self._answer(start, ask, version, at, missing, arm, explain)
+            result, logged = await self._in_turn(start, ask, version, at, missing, arm, explain)
         else:
             key = key_of(user_id, k, arm, sorted({*exclude}), sorted({*categories}), explain)
             async with self.cache.turn(key):
@@ -147,7 +152,7 @@ class Answering:
                     }
                     result, logged = Recommendations(**kept.shown | again), kept.logged | again
                 else:
-                    result, logged = self._answer(start, ask, version, at, missing, arm, explain)
+                    result, logged = await self._in_turn(start, ask, version, at, missing, arm, explain)
                     if WHOLE.issuperset(result.fallback):
                         await self.cache.put(key, Kept(basis, result.model_dump(), logged))
         self.meters.answer(result.stages_ms, result.fallback, arm == "popular", logged.get("tail_exposure"))
@@ -171,6 +176,17 @@ class Answering:
             explore=self.settings.explore_share,
             dice=self._dice,
         )
+
+    async def _in_turn(self, *question: Any) -> tuple[Recommendations, dict[str, Any]]:
+        """The same as `_answer`, when its turn comes."""
+        async with self._computing:
+            begun = perf_counter()
+            for _ in range(ROUNDS):
+                await asyncio.sleep(0)
+            try:
+                return self._answer(*question)
+            finally:
+                pace.took(perf_counter() - begun)
 
     def _answer(
         self, start: float, ask: Ask, version: int, at: Micros, missing: list[str], arm: str, explain: bool

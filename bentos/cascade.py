@@ -19,7 +19,7 @@ from bentos.stages.explain import Because, because
 from bentos.stages.explore import Draw, explore
 from bentos.stages.exposure import placed, tail
 from bentos.stages.rank import PLAIN, Calibration, Din, Ranked, probabilities, rank
-from bentos.stages.recall import Recall, candidates
+from bentos.stages.recall import Recall, candidates, of_each
 from bentos.stages.rerank import Reranker, diversify, towards_conversion
 from bentos.stages.rules import NONE, Rules
 from bentos.taste import Taste, unit
@@ -190,7 +190,7 @@ class Cascade:
         history = History.of(values, items)
         scores = self.recall.scores(values, items, history)
         rows, sources = candidates(scores, allowed(ask), self.size)
-        recalled = np.stack([of.of(rows) for of in scores], 1)
+        recalled = of_each(scores, rows)
         tastes: Floats = items.derive(self.taste, lambda: self.taste.vectors(items, self.recall.index))
         inputs = candidate_rows(values, items, history, rows, tastes, recalled)
         liked = History(history.rows[:HISTORY], history.ages_s[:HISTORY])

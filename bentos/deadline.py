@@ -11,11 +11,16 @@ class BadDeadline(ValueError):
     """A header that is no deadline."""
 
 
-def begin(given: bytes | None, default_ms: int) -> None:
-    """The deadline of this task's question: its header `X-Deadline-Ms`, or the default. Raises `BadDeadline`."""
+def begin(given: bytes | None, default_ms: int) -> float:
+    """Seconds that this task's question may take from now: its header `X-Deadline-Ms`, or the default.
+
+    Raises `BadDeadline`.
+    """
     if given is not None and not (given.isdigit() and 1 <= int(given[:9]) <= MOST_MS):
         raise BadDeadline(f"X-Deadline-Ms must be a whole number from 1 to {MOST_MS}")
-    _until.set(perf_counter() + (default_ms if given is None else int(given)) / 1_000)
+    seconds = (default_ms if given is None else int(given)) / 1_000
+    _until.set(perf_counter() + seconds)
+    return seconds
 
 
 def passed() -> bool:

@@ -174,12 +174,10 @@ class History:
     @classmethod
     def of(cls, values: Mapping[str, Any], items: ItemMatrix) -> "History":
         """From the user's values `history` and `history_age_s`."""
-        pairs = zip(values["history"], values["history_age_s"], strict=True)
-        known = [(row, age) for i, age in pairs if (row := items.index.get(i)) is not None]
-        return cls(
-            np.array([row for row, _ in known], dtype=np.int64),
-            np.array([max(age, 0.0) for _, age in known], dtype=np.float32),
-        )
+        rows = np.array([items.index.get(i, -1) for i in values["history"]], dtype=np.int64)
+        ages = np.maximum(np.array(values["history_age_s"], dtype=np.float32), 0)
+        known = rows >= 0
+        return cls(rows[known], ages[known])
 
 
 def interest(values: Mapping[str, Any], items: ItemMatrix) -> Floats:

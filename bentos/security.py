@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bentos import deadline
 from bentos.meters import BUCKETS
+from bentos.pace import pace
 from freshet.settings import get_settings
 
 MAX_BODY = 512 * 1024
@@ -35,6 +36,8 @@ COOKIE = "freshet"
 BURST_S = 2.0
 """A client that was silent may ask at once what it may ask in this time."""
 CLIENTS = 10_000
+FEW, WAIT = 3, 1 / 8
+"""A question is refused when more than so many are before it and they will take more than this part of its deadline."""
 MOVES = 256
 """A connection stays with the process that took it, so a few clients may all have the same one while another idles.
 For each other question that waits, one of so many answers ends its connection: the next is taken by who is idle."""
@@ -87,7 +90,7 @@ class Guard:
         settings = get_settings()
         self._key = None if settings.api_key is None else settings.api_key.get_secret_value().encode()
         self._rate = None if settings.rate_limit_per_s is None else Rate(settings.rate_limit_per_s)
-        self._most, self._deadline_ms = settings.max_waiting, settings.deadline_ms
+        self._deadline_ms = settings.deadline_ms
         self._waiting = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -122,13 +125,13 @@ class Guard:
             REQUESTS.labels(label, str(status)).observe(perf_counter() - start)
 
     async def _in_turn(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
-        """Pass a question on if not too many are waiting: a queue that only grows answers nobody in time."""
-        if self._waiting >= self._most:
-            raise Refused(429, f"{self._waiting} questions are waiting: come back in a second", (b"retry-after", b"1"))
+        """Pass a question on if its turn comes soon: a queue that only grows answers nobody in time."""
         try:
-            deadline.begin(headers.get(b"x-deadline-ms"), self._deadline_ms)
+            may_take_s = deadline.begin(headers.get(b"x-deadline-ms"), self._deadline_ms)
         except deadline.BadDeadline as error:
             raise Refused(400, str(error)) from error
+        if self._waiting > FEW and self._waiting * pace.mean_s > WAIT * may_take_s:
+            raise Refused(429, f"{self._waiting} questions are waiting: come back in a second", (b"retry-after", b"1"))
         self._waiting += 1
         try:
             await self.app(scope, receive, send)

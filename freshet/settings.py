@@ -208,12 +208,6 @@ class Settings(BaseSettings):
     rate_limit_per_s: Annotated[float | None, BeforeValidator(_none_if_blank)] = Field(
         None, gt=0, description="Most requests a second that serving takes from one address. Unset: no limit."
     )
-    max_waiting: int = Field(
-        64,
-        ge=1,
-        le=10_000,
-        description="Questions that a serving process takes in at once; more are told to come back (429).",
-    )
     deadline_ms: int = Field(
         150,
         ge=1,

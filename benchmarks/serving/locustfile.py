@@ -5,8 +5,10 @@ Run by `benchmarks.serving.load`, which says in the environment which shape the 
 
 import os
 import random
+from time import time
 
-from locust import FastHttpUser, LoadTestShape, constant, constant_throughput, task
+from gevent import sleep
+from locust import FastHttpUser, LoadTestShape, task
 
 USERS = int(os.environ["LOAD_USERS"])
 SHAPE, SECONDS, CONNECTIONS = (
@@ -15,12 +17,22 @@ SHAPE, SECONDS, CONNECTIONS = (
     int(os.environ["LOAD_CONNECTIONS"]),
 )
 PER_S = float(os.environ["LOAD_PER_S"])
+PAUSE_S = CONNECTIONS / PER_S if PER_S else 0.0
+"""From one question of a visitor to the next, in the mean."""
 
 
 class Visitor(FastHttpUser):
     """One connection. 429 is an answer: the service says that it has enough."""
 
-    wait_time = constant_throughput(PER_S / CONNECTIONS) if PER_S else constant(0)
+    def on_start(self) -> None:
+        """Visitors come a hundred at once: with a pause between questions, each waits a part of one first."""
+        self.due = time() + random.random() * PAUSE_S
+        sleep(self.due - time())
+
+    def wait_time(self) -> float:
+        """Seconds until the next question. At even intervals visitors fall in step, and ask in heaps."""
+        self.due = max(self.due + random.uniform(0.9, 1.1) * PAUSE_S, time())
+        return max(0.0, self.due - time())
 
     @task
     def recommend(self) -> None:

@@ -54,18 +54,32 @@ class Scores:
 
     def of(self, rows: Indices) -> Floats:
         """The scores of these rows. float32 [len(rows)]."""
-        if self.rows is None:
-            return self.values[rows]
-        scores = np.zeros(len(rows), dtype=np.float32)
-        at = np.searchsorted(self.rows, rows)
-        at[at == len(self.rows)] = 0
-        here = self.rows[at] == rows if len(self.rows) else np.zeros(len(rows), dtype=bool)
-        scores[here] = self.values[at[here]]
-        return scores
+        return of_each([self], rows)[:, 0]
 
     def dense(self, n: int) -> Floats:
         """The scores of all n rows. float32 [n]."""
         return self.of(np.arange(n))
+
+
+def of_each(scores: Sequence[Scores], rows: Indices) -> Floats:
+    """What each source says of these rows. float32 [len(rows), len(scores)].
+
+    They are looked up once for all sources that share their rows, as those of item-to-item do.
+    """
+    out = np.zeros((len(rows), len(scores)), dtype=np.float32)
+    places: dict[int, tuple[Indices, npt.NDArray[np.bool_]]] = {}
+    for j, source in enumerate(scores):
+        named = source.rows
+        if named is None:
+            out[:, j] = source.values[rows]
+        elif len(named):
+            if id(named) not in places:
+                at = np.searchsorted(named, rows)
+                at[at == len(named)] = 0
+                places[id(named)] = at, named[at] == rows
+            at, here = places[id(named)]
+            out[here, j] = source.values[at[here]]
+    return out
 
 
 def _first(order: Indices, allowed: npt.NDArray[np.bool_], size: int) -> Indices:

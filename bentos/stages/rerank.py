@@ -94,12 +94,12 @@ def diversify(scores: Floats, categories: Floats, k: int, strength: float) -> In
     pool = order[: 3 * k]
     spread = float(scores[pool].std()) or 1.0
     unit = categories[pool] / np.sqrt(np.maximum(categories[pool].sum(1, keepdims=True), 1.0))
-    worth = scores[pool] / spread
-    nearest = np.zeros(len(pool), dtype=np.float32)
+    worth, costs = scores[pool] / spread, np.float32(strength) * (unit @ unit.T)
+    cost = np.zeros(len(pool), dtype=np.float32)
     picked: list[int] = []
     for _ in range(min(k, len(pool))):
-        best = int(np.argmax(worth - strength * nearest))
+        best = int((worth - cost).argmax())
         picked.append(best)
         worth[best] = -np.inf
-        np.maximum(nearest, unit @ unit[best], out=nearest)
+        np.maximum(cost, costs[best], out=cost)
     return pool[picked]

@@ -107,18 +107,23 @@ async def test_every_answer_is_counted_by_a_known_path_and_has_the_headers(monke
     assert "unsafe" not in security.CSP
 
 
-async def test_no_more_questions_wait_than_may_and_the_others_are_told_to_come_back(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(("answer_ms", "deadline_ms", "let_in"), [(10, 320, 4), (100, 320, 4), (10, 480, 6)])
+async def test_who_would_wait_too_long_is_told_to_come_back(
+    monkeypatch: pytest.MonkeyPatch, answer_ms: int, deadline_ms: int, let_in: int
 ) -> None:
-    async with guarded(monkeypatch, max_waiting=3) as client:
-        answers = await asyncio.gather(*(client.get("/trending") for _ in range(8)))
-        assert sorted(a.status_code for a in answers) == [200] * 3 + [429] * 5
+    """Answers of 10 ms: four in 40 ms, an eighth of 320; a few are let in however slow answers are."""
+    monkeypatch.setattr(security.pace, "mean_s", answer_ms / 1_000)
+    async with guarded(monkeypatch, deadline_ms=deadline_ms - 8) as client:
+        answers = await asyncio.gather(*(client.get("/trending") for _ in range(10)))
+        assert sorted(a.status_code for a in answers) == [200] * let_in + [429] * (10 - let_in)
         assert {a.headers.get("retry-after") for a in answers if a.status_code == 429} == {"1"}
         assert (await client.get("/trending")).status_code == 200, "there is room again"
-        waiting = [asyncio.create_task(client.get("/trending")) for _ in range(3)]
+        waiting = [asyncio.create_task(client.get("/trending")) for _ in range(let_in)]
         await asyncio.sleep(0.01)
+        assert (await client.get("/trending")).status_code == 429
+        patient = asyncio.create_task(client.get("/trending", headers={"X-Deadline-Ms": "10000"}))
         assert (await client.get("/livez")).status_code == 200, "whoever watches is never turned away"
-        await asyncio.gather(*waiting)
+        assert {(await asked).status_code for asked in [*waiting, patient]} == {200}, "who may wait longer is let in"
 
 
 async def test_while_others_wait_some_answers_end_their_connection(monkeypatch: pytest.MonkeyPatch) -> None:

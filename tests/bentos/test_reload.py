@@ -1,5 +1,6 @@
 """A new champion is taken up while questions are answered; one that cannot be trusted or cannot answer is not."""
 
+import asyncio
 import dataclasses
 import logging
 import shutil
@@ -109,3 +110,25 @@ def test_a_stage_left_out_is_a_fallback(
     ask = Ask("ada", liking("i3"), item_matrix(), 5)
     answer, left_out = answering._pick(ask, Bundle(cascade(), {}, "7"), "champion")
     assert (len(answer.picks), left_out) == (5, lacking)
+
+
+async def test_what_comes_in_during_an_answer_reaches_the_guard_before_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering, seen = Answering(Settings(home=tmp_path)), list[str]()
+    coming: list[asyncio.Task[None]] = []
+
+    async def guard() -> None:
+        seen.append("guard")
+
+    async def timeout() -> None:
+        await asyncio.create_task(guard())
+
+    def compute(name: str) -> None:
+        seen.append(name)
+        if name == "first":
+            coming.append(asyncio.create_task(timeout()))
+
+    monkeypatch.setattr(answering, "_answer", compute)
+    await asyncio.gather(answering._in_turn("first"), answering._in_turn("second"), answering._in_turn("third"))
+    assert seen == ["first", "guard", "second", "third"]
