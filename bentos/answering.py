@@ -186,7 +186,7 @@ class Answering:
             try:
                 return self._answer(*question)
             finally:
-                pace.took(perf_counter() - begun)
+                pace.took(begun, perf_counter())
 
     def _answer(
         self, start: float, ask: Ask, version: int, at: Micros, missing: list[str], arm: str, explain: bool

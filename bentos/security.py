@@ -36,8 +36,10 @@ COOKIE = "freshet"
 BURST_S = 2.0
 """A client that was silent may ask at once what it may ask in this time."""
 CLIENTS = 10_000
-FEW, WAIT = 3, 1 / 8
-"""A question is refused when more than so many are before it and they will take more than this part of its deadline."""
+FEW, WAIT, BUSY = 3, 1 / 8, 0.5
+"""A question is refused when more than so many are before it and they will take all of its deadline; in a process that
+was busy lately for more than this share of its time, more than this part of it. A burst is answered, a queue that stays
+is kept short."""
 MOVES = 256
 """A connection stays with the process that took it, so a few clients may all have the same one while another idles.
 For each other question that waits, one of so many answers ends its connection: the next is taken by who is idle."""
@@ -130,7 +132,8 @@ class Guard:
             may_take_s = deadline.begin(headers.get(b"x-deadline-ms"), self._deadline_ms)
         except deadline.BadDeadline as error:
             raise Refused(400, str(error)) from error
-        if self._waiting > FEW and self._waiting * pace.mean_s > WAIT * may_take_s:
+        may_wait_s = may_take_s * (WAIT if pace.busy(perf_counter()) > BUSY else 1)
+        if self._waiting > FEW and self._waiting * pace.mean_s > may_wait_s:
             raise Refused(429, f"{self._waiting} questions are waiting: come back in a second", (b"retry-after", b"1"))
         self._waiting += 1
         try:

@@ -113,6 +113,7 @@ async def test_who_would_wait_too_long_is_told_to_come_back(
 ) -> None:
     """Answers of 10 ms: four in 40 ms, an eighth of 320; a few are let in however slow answers are."""
     monkeypatch.setattr(security.pace, "mean_s", answer_ms / 1_000)
+    monkeypatch.setattr(security.pace, "busy", lambda now: 0.9)
     async with guarded(monkeypatch, deadline_ms=deadline_ms - 8) as client:
         answers = await asyncio.gather(*(client.get("/trending") for _ in range(10)))
         assert sorted(a.status_code for a in answers) == [200] * let_in + [429] * (10 - let_in)
@@ -124,6 +125,16 @@ async def test_who_would_wait_too_long_is_told_to_come_back(
         patient = asyncio.create_task(client.get("/trending", headers={"X-Deadline-Ms": "10000"}))
         assert (await client.get("/livez")).status_code == 200, "whoever watches is never turned away"
         assert {(await asked).status_code for asked in [*waiting, patient]} == {200}, "who may wait longer is let in"
+
+
+async def test_a_burst_after_a_quiet_time_is_answered_as_far_as_its_deadline_goes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(security.pace, "mean_s", 0.1)
+    monkeypatch.setattr(security.pace, "busy", lambda now: 0.4)
+    async with guarded(monkeypatch, deadline_ms=650) as client:
+        answers = await asyncio.gather(*(client.get("/trending") for _ in range(10)))
+        assert sorted(a.status_code for a in answers) == [200] * 7 + [429] * 3
 
 
 async def test_while_others_wait_some_answers_end_their_connection(monkeypatch: pytest.MonkeyPatch) -> None:
