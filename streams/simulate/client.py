@@ -38,6 +38,10 @@ class Latency(msgspec.Struct, frozen=True):
         return Latency(len(seconds), p50, p99, most)
 
 
+PATIENT = {"x-deadline-ms": "10000"}
+"""Many shoppers ask at once, and each would rather wait than be told to come back."""
+
+
 class Client:
     """Asks for recommendations and sends events. Failures are counted, with the last reason, and never hidden."""
 
@@ -55,7 +59,7 @@ class Client:
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._connections),
             timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
-            headers=_JSON | ({"x-api-key": key.get_secret_value()} if key else {}),
+            headers=_JSON | PATIENT | ({"x-api-key": key.get_secret_value()} if key else {}),
         )
         return self
 
