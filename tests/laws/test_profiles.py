@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from feature_repo.features import item, user
 from streams.aggregates import DAY, HOUR, TILE, BadDeclaration, Count, Decayed, Distinct, Mean, Recent, Since, Sum, on
+from streams.engine import batches
 from streams.events import Event
 from streams.profiles import BadState, Profile, State, header
 from streams.tiled import TiledProfile, t_item
@@ -70,6 +71,7 @@ def test_where_there_is_a_compiler_the_folds_are_compiled() -> None:
     """Or every test of what is compiled would be skipped without a word."""
     assert user.compiled
     assert item.compiled
+    assert batches.pack is not None
 
 
 @pytest.mark.skipif(not user.compiled, reason="no kernel was built here: no C compiler")
