@@ -95,6 +95,7 @@ async def flow(
             finally:
                 gate.release()
 
+        failed: BaseException | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 while not stop.is_set() and (total is None or made < total):
@@ -110,7 +111,9 @@ async def flow(
                         progress("events", made, total)
                     await asyncio.sleep(max(0.0, made / rate - (time.monotonic() - began)))
         except* ConnectionError as errors:
-            raise errors.exceptions[0] from None
+            failed = errors.exceptions[0]  # raised in here, it might come in a group again
+        if failed is not None:
+            raise failed
         behind = time.monotonic() - began - made / rate
     took = time.monotonic() - began
     return LiveReport(

@@ -177,12 +177,15 @@ async def shop(
     began, at = time.monotonic(), time.time_ns() // 1000
     loop = _Loop(world, at, seed, requests, arms, k, think_s, progress)
     async with Client(settings, 2 * concurrency) as client:
+        failed: BaseException | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(concurrency):
                     group.create_task(loop.work(client))
         except* ConnectionError as errors:
-            raise errors.exceptions[0] from None
+            failed = errors.exceptions[0]  # raised in here, it might come in a group again
+        if failed is not None:
+            raise failed
     tallies = loop.tallies
     compared = lift(tallies[arms[0]].counts(), tallies[arms[1]].counts(), seed) if len(arms) > 1 else None
     return LoopReport(
