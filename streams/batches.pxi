@@ -37,6 +37,45 @@ cdef inline Py_ssize_t body_size(Py_ssize_t n, bytes key, bytes value):
     return 3 + varint_size(2 * n) + field_size(key) + field_size(value)
 
 
+cdef inline int64_t get_varint(const uint8_t* data, Py_ssize_t* at, Py_ssize_t end) except? -2:
+    cdef uint64_t value = 0
+    cdef int shift = 0
+    while at[0] < end and shift < 64:
+        value |= <uint64_t>(data[at[0]] & 0x7F) << shift
+        at[0] += 1
+        if data[at[0] - 1] < 0x80:
+            return <int64_t>(value >> 1) ^ -<int64_t>(value & 1)
+        shift += 7
+    raise ValueError("a number does not end")
+
+cdef inline bytes get_field(const uint8_t* data, Py_ssize_t* at, Py_ssize_t end):
+    cdef int64_t size = get_varint(data, at, end)
+    if size < 0:
+        return None
+    if size > end - at[0]:
+        raise ValueError(f"a field of {size} bytes does not end")
+    at[0] += size
+    return PyBytes_FromStringAndSize(<const char*>data + at[0] - size, size)
+
+
+def unpack(bytes data, Py_ssize_t at, Py_ssize_t end):
+    """[(key, value)] of the records between two places, as `pack` makes them. Raises `ValueError`."""
+    cdef const uint8_t* here = <const uint8_t*>PyBytes_AS_STRING(data)
+    rows = []
+    if not 0 <= at <= end <= PyBytes_GET_SIZE(data):
+        raise ValueError(f"{end} is beyond the end")
+    while at < end:
+        get_varint(here, &at, end)
+        at += 1
+        get_varint(here, &at, end)
+        get_varint(here, &at, end)
+        key = get_field(here, &at, end)
+        rows.append((key, get_field(here, &at, end)))
+        if get_varint(here, &at, end):
+            raise ValueError("a record with headers")
+    return rows
+
+
 def pack(list rows, Py_ssize_t most):
     """[(a batch without its header, how many records)] of (key, value), in their order; each at most so many bytes.
 

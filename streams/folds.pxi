@@ -132,7 +132,7 @@ cdef class Touching:
         mine.last, mine.version = event, version
 
     cdef int _advance(self, fold, Py_ssize_t most) except -1:
-        cdef Py_ssize_t n = 0, new = 0
+        cdef Py_ssize_t n = 0, growth = 0
         cdef Touched* mine
         cdef dict after = {}
         cdef bytes row, made
@@ -146,8 +146,10 @@ cdef class Touching:
                 fold.too_large(key, mine.version, len(made))
             else:
                 after[key] = made
-                new += row is None
-        fold.rows.update(after, new)
+                growth += PyBytes_GET_SIZE(made)
+                if row is not None:
+                    growth -= PyBytes_GET_SIZE(row)
+        fold.rows.update(after, growth)
         self._index = self._rows = self._held = self._elsewhere = None
         self._events.clear()
         return 0

@@ -88,8 +88,9 @@ def _points(kills: int, rnd: random.Random) -> list[Fault]:
                 "after_offsets",
                 "before_end",
                 "after_end",
-                "in_checkpoint",
                 "after_checkpoint",
+                "in_rewriting",
+                "after_rewriting",
             )
         ),
         f.KillInRestore(),
@@ -129,7 +130,7 @@ _ALL = (
     Scenario(
         "short",
         "some of all: the form that runs in the tests",
-        _these(f.KillWorker(), f.Zombie(), f.KillInRestore(), f.KillAt("in_checkpoint"), f.KillSink("online0")),
+        _these(f.KillWorker(), f.Zombie(), f.KillInRestore(), f.KillAt("in_rewriting"), f.KillSink("online0")),
         RETRIES,
         apart_s=0.7,
     ),

@@ -5,20 +5,20 @@ what the producer asks of one. When they are sent is left to `streams.engine.tra
 """
 
 from collections.abc import Iterable
-from struct import Struct
+from struct import Struct, error
 from time import time
 from typing import TypeAlias
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.default_records import DefaultRecordBatch
 from crc32c import crc32c
 
-from streams.engine.records import Row
+from streams.engine.records import Row, State
 
 try:
-    from streams.kernel import pack
+    from streams.kernel import pack, unpack
 except ImportError:  # no C compiler where Freshet was installed
-    pack = None  # type: ignore[assignment]
+    pack = unpack = None  # type: ignore[assignment]
 
 BATCH_BYTES = 1_000_000
 """A batch is one record to the broker's limit (1,048,588 by default, checked by `streams.topics`)."""
@@ -57,21 +57,64 @@ class PackedBatch:
 Batch: TypeAlias = PackedBatch | BatchBuilder
 
 
-def batches(producer: AIOKafkaProducer, rows: Iterable[Row]) -> list[Batch]:
+class BadBatch(RuntimeError):
+    """Bytes that are not the batch that was written."""
+
+
+def batches(rows: Iterable[Row]) -> list[Batch]:
     """Rows in their order, in as few batches as hold them. Raises `ValueError` for a row that none can hold."""
     at_ms = int(time() * 1000)
     if pack is not None:
         return [PackedBatch(data, records, at_ms) for data, records in pack(list(rows), BATCH_BYTES)]
-    packed: list[Batch] = []
-    batch = producer.create_batch()
+    made: list[Batch] = []
+    batch = _builder()
     for key, value in rows:
         if batch.append(timestamp=at_ms, key=key, value=value) is None:
-            packed.append(batch)
-            batch = producer.create_batch()
+            made.append(batch)
+            batch = _builder()
             if batch.append(timestamp=at_ms, key=key, value=value) is None:
                 raise ValueError(f"a record of {len(value or b'')} bytes does not fit into a batch of {BATCH_BYTES}")
     if batch.record_count():
-        packed.append(batch)
-    for full in packed:
+        made.append(batch)
+    for full in made:
         full.close()
-    return packed
+    return made
+
+
+def _builder() -> BatchBuilder:
+    return BatchBuilder(BATCH_BYTES, 0, is_transactional=1)
+
+
+def packed(rows: Iterable[Row]) -> list[bytes | bytearray]:
+    """The batches that no producer sends."""
+    made = batches(rows)
+    for batch in made:
+        batch._set_producer_state(-1, -1, -1)
+    return [built(batch) for batch in made]
+
+
+def built(batch: Batch) -> bytes | bytearray:
+    """As it was sent, or would have been."""
+    data: bytes | bytearray = batch._build()
+    return data
+
+
+def unpacked(data: bytes) -> list[State]:
+    """The rows of batches that lie one after the other. Raises `BadBatch`."""
+    rows: list[State] = []
+    at = 0
+    try:
+        while at < len(data):
+            _, length, _, _, crc, *_ = _HEADER.unpack_from(data, at)
+            end = at + _LENGTH_FROM + length
+            if end > len(data) or crc32c(memoryview(data)[at + _CRC_FROM : end]) != crc:
+                raise BadBatch(f"the batch at byte {at} is not as it was written")
+            rows += _records(data[at:end]) if unpack is None else unpack(data, at + _HEADER.size, end)
+            at = end
+    except (error, ValueError) as damage:
+        raise BadBatch(f"the batch at byte {at} is none: {damage}") from damage
+    return rows
+
+
+def _records(batch: bytes) -> list[State]:
+    return [(record.key, record.value) for record in DefaultRecordBatch(batch)]

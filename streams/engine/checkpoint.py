@@ -1,77 +1,107 @@
-"""The rows of one partition on local disk, as of an offset of their changelog; LMDB.
+"""The changelog of one partition on local disk: the batches of its commits, as they were sent to Kafka.
 
-It lets a worker restore from there on instead of from the beginning, and keep in memory only the rows in use. It is
-never the truth: the changelog is, and a checkpoint that cannot be trusted is thrown away and made again. It is not
-synced, so it survives the process and not the machine: what was written under another boot is not trusted.
+A worker restores from it, and reads from the topic only what came after. It is never the truth: the changelog is, and a
+checkpoint that cannot be trusted is thrown away and made again. It is not synced, so it survives the process and not
+the machine: each commit says how long it is and under which boot it was written, and each batch has its checksum. Which
+rows it needs once most of them are old is left to `streams.engine.rows`.
 """
 
 import asyncio
 import errno
-import logging
-import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from itertools import takewhile
+import fcntl
+import os
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
+from struct import Struct
 from time import time
-from typing import Self
+from typing import NamedTuple, Self
 
-import lmdb
-import msgspec
+from crc32c import crc32c
 
 from freshet.settings import Settings
+from streams.engine.batches import packed, unpacked
+from streams.engine.records import State
 
-OWN = b"\0"
-"""The engine's own records (meta, ring) begin with it, and so does the note."""
-_NOTE = b"\0\0note"
-_MAP_BYTES = 1 << 36
-"""Of address space, not of disk."""
-STEP = 500
-"""Rows in one of its transactions, about 1 ms: folding goes on between them.
-
-Not in a thread: LMDB lets go of the interpreter's lock at each row, and to take it again from a busy fold cost four
-times as much as to write the row.
-"""
-SPARE_BYTES = 256 << 20
-"""The least that must be free before a write."""
 OLDEST_S = 12 * 3_600
 """Kafka forgets deletions of a compacted topic after a day: rows from before one would come back."""
 BOOT = Path("/proc/sys/kernel/random/boot_id")
-
-log = logging.getLogger(__name__)
-
-
-class Overtaken(RuntimeError):
-    """Somebody else wrote into this checkpoint meanwhile."""
+_COMMIT, _SUM = Struct("<IIqqd"), Struct("<I")
+"""Before a commit: the boot, how many records, the position after it, its bytes, the time; and a checksum of these."""
+_HEAD = _COMMIT.size + _SUM.size
 
 
-class _Note(msgspec.Struct):
-    """`position` is the first offset of the changelog that is not in the rows; `keys` counts them."""
+class Taken(RuntimeError):
+    """Another process has this checkpoint open."""
 
+
+class _Commit(NamedTuple):
+    records: int
     position: int
-    keys: int
-    written_at: float
-    boot: str
+    start: int
+    end: int
+    at_s: float
+
+
+class _File:
+    """Commits one after the other; what is not whole at its end is cut off. `records` counts all that it holds."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._boot = path, crc32c(BOOT.read_bytes() if BOOT.exists() else b"")
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        self.position = self.records = end = 0
+        at_s = time()
+        for commit in self.commits():
+            self.position, end, at_s = commit.position, commit.end, commit.at_s
+            self.records += commit.records
+        if time() - at_s > OLDEST_S:
+            self.clear()
+        else:
+            os.truncate(self._fd, end)
+
+    def clear(self) -> None:
+        self.position = self.records = 0
+        os.truncate(self._fd, 0)
+
+    def commits(self) -> Iterator[_Commit]:
+        at, size = 0, os.fstat(self._fd).st_size
+        while at + _HEAD <= size:
+            head = os.pread(self._fd, _HEAD, at)
+            boot, records, position, length, at_s = _COMMIT.unpack_from(head)
+            at += _HEAD + length
+            whole = _SUM.unpack_from(head, _COMMIT.size) == (crc32c(head[: _COMMIT.size]),) and at <= size
+            if not whole or boot != self._boot:
+                return
+            yield _Commit(records, position, at - length, at, at_s)
+
+    def read(self, commit: _Commit) -> bytes:
+        return os.pread(self._fd, commit.end - commit.start, commit.start)
+
+    def append(self, batches: Sequence[bytes | bytearray], records: int, position: int) -> None:
+        length = sum(map(len, batches))
+        head = _COMMIT.pack(self._boot, records, position, length, time())
+        if os.writev(self._fd, [head, _SUM.pack(crc32c(head)), *batches]) != _HEAD + length:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
+        self.position, self.records = position, self.records + records
+
+    def close(self) -> None:
+        os.close(self._fd)
 
 
 class Checkpoint:
-    """Open in one process at a time. `position` is 0 and `keys` 0 where there is nothing that can be trusted."""
+    """One process has it open at a time. `position` is the first offset of the changelog that is not in it."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._boot = folder, BOOT.read_text().strip() if BOOT.exists() else ""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self._path, self._rewritten = folder, folder / "commits", folder / "rewritten"
+        self._file: _File
+        self._new: _File | None
+        self._lock = os.open(folder, os.O_RDONLY)
         try:
-            self._env = self._open()
-        except lmdb.Error as error:
-            log.warning("the checkpoint in %s cannot be opened and is made again: %s", folder, error)
-            shutil.rmtree(folder)
-            self._env = self._open()
-        self._reading = self._env.begin()
-        self.position = self.keys = 0
-        note = self._read_note()
-        if note is not None and self._trusted(note):
-            self.position, self.keys = note.position, note.keys
-        else:
-            self.clear()
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Taken(f"another process has {folder} open: do two workers run under one FRESHET_INSTANCE?") from error
+        self._rewritten.unlink(missing_ok=True)
+        self._file, self._new = _File(self._path), None
 
     @classmethod
     def of(cls, settings: Settings, log_topic: str, partition: int) -> Self | None:
@@ -80,78 +110,50 @@ class Checkpoint:
             return None
         return cls(settings.home / "state" / settings.instance / f"{log_topic}-{partition}")
 
-    def _open(self) -> lmdb.Environment:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        return lmdb.open(
-            str(self._folder), map_size=_MAP_BYTES, writemap=True, sync=False, metasync=False, readahead=False
-        )
+    @property
+    def position(self) -> int:
+        return self._file.position
 
-    def _read_note(self) -> _Note | None:
-        note = self._reading.get(_NOTE)
-        return None if note is None else msgspec.json.decode(note, type=_Note)
+    @property
+    def records(self) -> int:
+        """How many it holds, old ones with them."""
+        return self._file.records
 
-    def _trusted(self, note: _Note) -> bool:
-        return note.boot == self._boot != "" and time() - note.written_at < OLDEST_S
-
-    def get(self, key: bytes) -> bytes | None:
-        """As of the last step that was written."""
-        return self._reading.get(key)
-
-    def own(self) -> Iterator[tuple[bytes, bytes]]:
-        """The engine's own records."""
-        return ((key, value) for key, value in _own(self._reading) if key != _NOTE)
-
-    async def write(self, records: Mapping[bytes, bytes | None], position: int) -> None:
-        """Bring it up to a position; None deletes a key. Raises `Overtaken` and `OSError`.
-
-        In steps, the note and the engine's own records last: rows that are newer than the position do no harm, as
-        whoever restores reads them again from the changelog.
-        """
-        if shutil.disk_usage(self._folder).free < SPARE_BYTES:  # the file is mapped: a full disk would be a SIGBUS
-            raise OSError(errno.ENOSPC, f"less than {SPARE_BYTES >> 20} MiB are free", str(self._folder))
-        rows = sorted(key for key in records if not key.startswith(OWN))  # the order of the file's tree: half the time
-        for start in range(0, len(rows), STEP):
-            with self._writing() as writing:
-                _put(writing, records, rows[start : start + STEP])
+    async def read(self) -> AsyncIterator[list[State]]:
+        """Its records in their order. Raises `BadBatch`."""
+        for commit in self._file.commits():
+            yield unpacked(self._file.read(commit))
             await asyncio.sleep(0)
-        with self._writing() as writing:
-            _put(writing, records, records.keys() - set(rows))
-            writing.delete(_NOTE)
-            keys = writing.stat()["entries"] - sum(1 for _ in _own(writing))
-            writing.put(_NOTE, msgspec.json.encode(_Note(position, keys, time(), self._boot)))
-        self.position, self.keys = position, keys
 
-    @contextmanager
-    def _writing(self) -> Iterator[lmdb.Transaction]:
-        with self._env.begin(write=True) as writing:
-            note = writing.get(_NOTE)
-            if (0 if note is None else msgspec.json.decode(note, type=_Note).position) != self.position:
-                raise Overtaken(f"another process writes to {self._folder}")
-            self._reading.abort()  # a reader of an older transaction would keep every page that is freed meanwhile
-            yield writing
-        self._reading = self._env.begin()
+    def append(self, batches: Sequence[bytes | bytearray], records: int, position: int) -> None:
+        """A commit, all of it or nothing. Raises `OSError`."""
+        for file in (self._file, self._new):
+            if file is not None:
+                file.append(batches, records, position)
+
+    def begin(self) -> None:
+        """Begin to rewrite it. From now on `append` writes to both."""
+        self._new = _File(self._rewritten)
+
+    def add(self, rows: Sequence[State]) -> None:
+        """Rows for the new one alone."""
+        assert self._new is not None
+        self._new.append(packed(rows), len(rows), 0)
+
+    def finish(self, own: Sequence[State]) -> None:
+        """With the engine's own records as of `position` the new one is whole, and takes the old one's place."""
+        assert self._new is not None
+        self._new.append(packed(own), len(own), self.position)
+        self._rewritten.rename(self._path)
+        self._file.close()
+        self._file, self._new = self._new, None
 
     def clear(self) -> None:
         """Begin with nothing."""
-        self.close()
-        shutil.rmtree(self._folder)
-        self._env = self._open()
-        self._reading = self._env.begin()
-        self.position = self.keys = 0
+        self._file.clear()
 
     def close(self) -> None:
-        self._reading.abort()
-        self._env.close()
-
-
-def _put(transaction: lmdb.Transaction, records: Mapping[bytes, bytes | None], keys: Iterable[bytes]) -> None:
-    for key in keys:
-        value = records[key]
-        if value is None:
-            transaction.delete(key)
-        else:
-            transaction.put(key, value)
-
-
-def _own(transaction: lmdb.Transaction) -> Iterator[tuple[bytes, bytes]]:
-    return takewhile(lambda record: record[0].startswith(OWN), ((bytes(k), bytes(v)) for k, v in transaction.cursor()))
+        for file in (self._file, self._new):
+            if file is not None:
+                file.close()
+        os.close(self._lock)

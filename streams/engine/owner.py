@@ -16,7 +16,7 @@ from streams.engine.fold import Fold
 from streams.engine.leave import leave
 from streams.engine.metrics import CHECKPOINT_SECONDS, COMMIT_SECONDS, ROWS
 from streams.engine.records import Row, Snapshot, encode_json
-from streams.engine.transaction import Outputs, Transactions
+from streams.engine.transaction import Outputs, Sent, Transactions
 from streams.topics import DEAD_LETTERS, ITEM_DELTAS
 
 
@@ -41,7 +41,7 @@ class Owner:
         self.changed = asyncio.Event()
         self._settings, self._interval_s = settings, interval_s
         self._lock = asyncio.Lock()
-        self._saving = asyncio.create_task(self._save_if_due(), name=f"save {fold.source} {fold.partition}")
+        self._rewriting: asyncio.Task[None] | None = None
         self._task = asyncio.create_task(self._commit_in_turns(), name=f"commit {fold.source} {fold.partition}")
 
     async def _commit_in_turns(self) -> None:
@@ -66,7 +66,7 @@ class Owner:
             try:
                 snapshot = self.fold.snapshot()
                 out = outputs(self._settings, self.fold.log, partition, snapshot)
-                ends = await self.transactions.commit(out, snapshot.next_offset)
+                sent = await self.transactions.commit(out, snapshot.next_offset)
             except ProducerFenced as error:
                 todo = "nothing, a restart is enough; if it repeats, two workers run under one FRESHET_INSTANCE"
                 leave(f"{name} partition {partition}: another worker owns it now", todo, error)
@@ -74,32 +74,38 @@ class Owner:
                 todo = "restart; nothing is lost. If it repeats, the cause is below: is Kafka up, with all its topics?"
                 leave(f"{name} partition {partition}: the commit after offset {self.committed} failed", todo, error)
             self.committed = snapshot.next_offset
-            self.fold.rows.committed(
-                dict(snapshot.records), ends[TopicPartition(self._settings.topic(self.fold.log), partition)]
-            )
-            if self._saving.done():
-                self._saving = asyncio.create_task(self._save_if_due(), name=f"save {name} {partition}")
+            self._keep(snapshot, sent[TopicPartition(self._settings.topic(self.fold.log), partition)])
             COMMIT_SECONDS.labels(name).observe(perf_counter() - started)
             ROWS.labels(name).inc(len(snapshot.rows))
 
-    async def _save_if_due(self) -> None:
-        """Write the checkpoint, while folding and committing go on. Leaves the process when it fails."""
-        if self.fold.rows.due:
-            await self._save()
+    def _keep(self, snapshot: Snapshot, sent: Sent) -> None:
+        """Bring the checkpoint up to date. Leaves the process when it fails."""
+        rows = self.fold.rows
+        try:
+            rows.committed(dict(snapshot.records), sent)
+        except OSError as error:
+            self._cannot_keep(error)
+        if rows.due and not rows.rewriting:
+            name = f"rewrite {self.fold.log} {self.fold.partition}"
+            self._rewriting = asyncio.create_task(self._rewrite(), name=name)
 
-    async def _save(self) -> None:
+    async def _rewrite(self) -> None:
         try:
             with CHECKPOINT_SECONDS.labels(self.fold.source).time():
-                await self.fold.rows.save()
+                await self.fold.rows.rewrite()
         except Exception as error:
-            todo = "restart; nothing is lost. If it repeats, look at the disk that FRESHET_HOME lies on: is it full?"
-            leave(f"{self.fold.source} partition {self.fold.partition}: its checkpoint cannot be written", todo, error)
+            self._cannot_keep(error)
+
+    def _cannot_keep(self, error: Exception) -> None:
+        todo = "restart; nothing is lost. If it repeats, look at the disk that FRESHET_HOME lies on: is it full?"
+        leave(f"{self.fold.source} partition {self.fold.partition}: its checkpoint cannot be written", todo, error)
 
     async def stop(self) -> None:
         """Give the partition up, after any commit that is on its way. What is not committed is dropped."""
         async with self._lock:
             self._task.cancel()
-        await self._saving
-        await self._save()
+        if self._rewriting is not None:
+            self._rewriting.cancel()
+            await asyncio.wait([self._rewriting])
         self.fold.rows.close()
         await self.transactions.close()

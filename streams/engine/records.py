@@ -18,6 +18,8 @@ Record = tuple[int, bytes | None, bytes | None]
 """(offset, key, value) as it is in Kafka or in the archive."""
 Row = tuple[bytes | None, bytes | None]
 """(key, value) to write; a value of None deletes the key."""
+State = tuple[bytes, bytes | None]
+"""A row of a changelog, whose rows all have keys."""
 
 
 class Meta(msgspec.Struct):

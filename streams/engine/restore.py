@@ -11,6 +11,8 @@ from typing import NamedTuple, NoReturn, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from streams.engine.records import State
+
 POLL_MS = 200
 STUCK_S = 30.0
 """A broker that is alive answers within a second; a transaction left open ends after `transaction.TIMEOUT_MS`."""
@@ -20,8 +22,8 @@ FETCH_BYTES = 4 << 20
 class Loadable(Protocol):
     """What a changelog is read into, e.g. a `Fold`."""
 
-    def resume(self, oldest: int, end: int) -> int: ...
-    def load(self, key: bytes, value: bytes | None) -> None: ...
+    async def resume(self, oldest: int, end: int) -> int: ...
+    def load(self, records: list[State]) -> None: ...
     async def loaded_to(self, position: int) -> None: ...
 
 
@@ -80,7 +82,7 @@ async def _reading(
         consumer.assign(partitions)
         oldest, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
         for tp in partitions:
-            consumer.seek(tp, targets[tp.partition].resume(oldest[tp], ends[tp]))
+            consumer.seek(tp, await targets[tp.partition].resume(oldest[tp], ends[tp]))
         yield consumer, ends
     finally:
         await consumer.stop()
@@ -92,9 +94,7 @@ async def _load(
     """What the next fetch brings. Returns how many records."""
     count = 0
     for tp, records in (await consumer.getmany(*partitions, timeout_ms=POLL_MS)).items():
-        load = targets[tp.partition].load
-        for record in records:
-            load(record.key, record.value)
+        targets[tp.partition].load([(record.key, record.value) for record in records])
         count += len(records)
     return count
 

@@ -1,116 +1,160 @@
-"""The rows of one partition by their keys: those used lately in memory, all as of the last checkpoint on disk.
+"""The rows of one partition by their keys: in memory as far as there is room, and on disk as far as they are committed.
 
-Nothing leaves memory before a checkpoint holds it. Without a checkpoint all stay in memory.
+Each commit goes into the checkpoint, too. Once most of what it holds is old it is rewritten, while folding and
+committing go on. Rows that memory has no room for are spilled. Without a checkpoint all stay in memory.
 """
 
-from collections.abc import Iterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Self
 
 from freshet.settings import Settings
+from streams.engine.batches import built, packed
 from streams.engine.checkpoint import Checkpoint
+from streams.engine.records import State
+from streams.engine.spill import Spill
+from streams.engine.transaction import Sent
 from streams.profiles import is_meta_key
 
 ROW_OVERHEAD = 150
 """Bytes that a row takes beside its own: its key, two objects, its share of the dictionary."""
+LUMP = 64
+"""Rows leave memory a 64th of it at a time."""
+STEP = 500
+"""Rows that a rewriting packs at a time, about a millisecond: folding goes on in between."""
+
+Own = Mapping[bytes, bytes | None]
+"""The engine's own records; None deletes one."""
 
 
 class Memory:
-    """What the rows of all partitions of a worker may take, in bytes, and what they took when last counted."""
+    """What the rows of all partitions of a worker may take, in bytes."""
 
     def __init__(self, limit: int) -> None:
-        self.limit, self.used = limit, dict[Rows, int]()
+        self._limit, self.sharers = limit, set[Rows]()
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
         return cls(settings.state_memory_mb << 20)
 
-    @property
-    def excess(self) -> int:
-        return sum(self.used.values()) - self.limit
+    def make_room(self) -> None:
+        """Where they take more, the partition with the most lets some go."""
+        excess = sum(rows.size for rows in self.sharers) - self._limit
+        free = [rows for rows in self.sharers if not rows.rewriting]
+        if excess > 0 and free:
+            max(free, key=lambda rows: rows.size).let_go(excess + self._limit // LUMP)
 
 
 class Rows:
-    """A mapping from key to row; `changed` is what the next snapshot takes. A checkpoint is due after `every` rows."""
+    """A mapping from key to row; `changed` is what the next snapshot takes.
 
-    def __init__(self, checkpoint: Checkpoint | None = None, memory: Memory | None = None, every: int = 0) -> None:
-        self._checkpoint, self._memory, self._every = checkpoint, memory, every
+    A rewriting is due once the checkpoint holds more than twice its rows and `spare` more.
+    """
+
+    def __init__(self, checkpoint: Checkpoint | None = None, memory: Memory | None = None, spare: int = 0) -> None:
+        self._checkpoint, self._spare = checkpoint, spare
+        self._memory = Memory(0) if memory is None else memory
+        if checkpoint is not None:
+            self._memory.sharers.add(self)
         self.held: dict[bytes, bytes] = {}
         """Those in memory."""
-        self._whole = checkpoint is None or checkpoint.keys == 0
-        """Whether memory has every row, so that a key that is not there is new."""
-        self._count = 0 if checkpoint is None else checkpoint.keys
-        self.position = 0 if checkpoint is None else checkpoint.position
-        """The first offset of the changelog that is not in here."""
         self.changed: dict[bytes, bytes] = {}
         self._sent: dict[bytes, bytes] = {}
-        self._unsaved: dict[bytes, bytes | None] = {}
-        self._since_save = self._loaded = 0
-        self.reads = 0
-        """From disk."""
+        self._own: dict[bytes, bytes] = {}
+        self._loaded: list[State] = []
+        """From the changelog, and not in the checkpoint yet."""
+        self._spill: Spill | None = None
+        self._skipped: set[bytes] | None = None
+        """Of a rewriting that is under way: the rows that come into the new file with their next commit."""
+        self._commit: asyncio.Future[None] | None = None
+        self.size = self.reads = 0
+        """Bytes of those in memory; rows that were read from disk."""
 
     def __len__(self) -> int:
-        return self._count
+        return len(self.held) + (0 if self._spill is None else len(self._spill))
 
     @property
     def in_memory(self) -> int:
         return len(self.held)
 
+    @property
+    def position(self) -> int:
+        """The first offset of the changelog that is not in the checkpoint."""
+        return 0 if self._checkpoint is None else self._checkpoint.position
+
     def get(self, key: bytes) -> bytes | None:
         row = self.held.get(key)
-        return row if row is not None or self._whole else self._read(key)
+        return row if row is not None or self._spill is None else self._fetch(self._spill, key)
 
-    def _read(self, key: bytes) -> bytes | None:
-        assert self._checkpoint is not None
-        if self._unsaved.get(key, b"") is None:  # deleted
-            return None
-        self.reads += 1
-        return self._checkpoint.get(key)
+    def _fetch(self, spill: Spill, key: bytes) -> bytes | None:
+        row = spill.take(key)
+        if row is not None:
+            self.reads += 1
+            self.held[key] = row
+            self.size += len(row) + ROW_OVERHEAD
+        return row
 
-    def set(self, key: bytes, row: bytes, *, new: bool) -> None:
-        """`new`: there was none."""
-        self.held[key] = self.changed[key] = row
-        self._count += new
+    def set(self, key: bytes, row: bytes, before: bytes | None) -> None:
+        """`before`: what `get` gave."""
+        self.update({key: row}, len(row) - len(before or b""))
 
-    def update(self, rows: Mapping[bytes, bytes], new: int) -> None:
-        """Set many, of which so many were not there."""
+    def update(self, rows: Mapping[bytes, bytes], growth: int) -> None:
+        """Set many, which have so many bytes more than what `get` gave."""
+        had = len(self.held)
         self.held.update(rows)
         self.changed.update(rows)
-        self._count += new
+        self.size += growth + (len(self.held) - had) * ROW_OVERHEAD
 
     # Restoring
 
-    def resume(self, oldest: int, end: int) -> Iterator[tuple[bytes, bytes]]:
-        """Take up the checkpoint, if it lies within what the changelog holds. The engine's own records of it."""
+    async def resume(self, oldest: int, end: int) -> AsyncIterator[Own]:
+        """Load the checkpoint, if it lies within what the changelog holds. The engine's own records in it."""
         if self._checkpoint is None:
-            return iter(())
+            return
         if not (self.position == 0 or oldest <= self.position <= end):
             self._checkpoint.clear()
-            self.position, self._count, self._whole = 0, 0, True
-        return self._checkpoint.own()
+        async for records in self._checkpoint.read():
+            yield self._take_in(records)
+            self._memory.make_room()
 
-    def load(self, key: bytes, value: bytes | None) -> None:
-        """One record of the changelog, in its order."""
+    def load(self, records: list[State]) -> Own:
+        """Records of the changelog, in their order. The engine's own among them."""
         if self._checkpoint is not None:
-            self._unsaved[key] = value
-            self._since_save += 1
-        if is_meta_key(key):
-            return
-        had = self.get(key) is not None
-        if value is None:
-            self.held.pop(key, None)
-            self._count -= had
-        else:
-            self.held[key] = value
-            self._count += not had
-            self._loaded += len(value) + ROW_OVERHEAD
+            self._loaded += records
+        return self._take_in(records)
+
+    def _take_in(self, records: Iterable[State]) -> Own:
+        newest = dict(records)
+        own = {key: newest.pop(key) for key in list(filter(is_meta_key, newest))}
+        self._keep(own)
+        get, size = self.get, 0
+        for key, row in newest.items():
+            before = get(key)
+            if before is not None:
+                size -= len(before) + ROW_OVERHEAD
+            if row is not None:
+                self.held[key] = row
+                size += len(row) + ROW_OVERHEAD
+            elif before is not None:
+                del self.held[key]
+        self.size += size
+        return own
+
+    def _keep(self, own: Own) -> None:
+        for key, value in own.items():
+            if value is None:
+                self._own.pop(key, None)
+            else:
+                self._own[key] = value
 
     async def loaded_to(self, position: int) -> None:
-        """All before this offset of the changelog is loaded: save it where memory gets short."""
-        self.position = position
-        if self._memory is not None:
-            self._memory.used[self] = self._loaded
-            if self._memory.excess > 0 and self.due:
-                await self.save()
+        """All before this offset of the changelog is loaded. Raises `OSError`."""
+        if self._checkpoint is not None and position > self._checkpoint.position:
+            records, self._loaded = self._loaded, []
+            self._checkpoint.append(packed(records), len(records), position)
+            if self.due:
+                await self.rewrite()
+            self._memory.make_room()
 
     # Committing
 
@@ -119,44 +163,68 @@ class Rows:
         self._sent, self.changed = self.changed, {}
         return list(self._sent.items())
 
-    def committed(self, records: Mapping[bytes, bytes | None], position: int) -> None:
-        """What was taken is committed, with the engine's own records, up to this offset of the changelog."""
+    def committed(self, own: Own, sent: Sent) -> None:
+        """What was taken is committed, with these records of the engine, by these batches. Raises `OSError`."""
+        self._keep(own)
         if self._checkpoint is not None:
-            self._unsaved |= self._sent
-            self._unsaved |= records
-            self._since_save += len(self._sent)
-            self.position = max(self.position, position)
+            self._checkpoint.append([built(batch) for batch in sent.batches], sent.records, sent.end)
+            if self._skipped is not None:
+                self._skipped -= self._sent.keys()
+            if self._commit is not None and not self._commit.done():
+                self._commit.set_result(None)
         self._sent = {}
+        self._memory.make_room()
+
+    # The checkpoint
+
+    @property
+    def rewriting(self) -> bool:
+        return self._skipped is not None
 
     @property
     def due(self) -> bool:
-        return self._checkpoint is not None and self._since_save >= self._every
+        return self._checkpoint is not None and self._checkpoint.records > 2 * len(self) + self._spare
 
-    async def save(self) -> None:
-        """Bring the checkpoint up to the last commit, then let go of what memory has no room for. One at a time."""
-        if self._checkpoint is None or not self._unsaved:
-            return
-        saving, self._unsaved, self._since_save = self._unsaved, {}, 0
-        await self._checkpoint.write(saving, self.position)
-        self._trim()
+    async def rewrite(self) -> None:
+        """Make the checkpoint anew, of what it needs. Nothing leaves memory meanwhile. Raises `OSError`.
 
-    def _trim(self) -> None:
-        """Let go of the rows that came in first, as long as the worker has too many."""
-        assert self._memory is not None
-        self._loaded = sum(map(len, self.held.values())) + ROW_OVERHEAD * len(self.held)
-        self._memory.used[self] = self._loaded
-        excess, going = self._memory.excess, []
-        if excess <= 0:
-            return
+        Only what is committed goes in: a row that has changed since comes with its commit, for which this waits.
+        """
+        assert self._checkpoint is not None
+        self._checkpoint.begin()
+        self._skipped = set()
+        if self._spill is not None:
+            self._spill.begin()
+            for keys in _in_steps(self._spill.keys()):
+                self._checkpoint.add(list(self._spill.move(keys).items()))
+                await asyncio.sleep(0)
+        for keys in _in_steps(list(self.held)):
+            skipped = {key for key in keys if key in self.changed or key in self._sent}
+            self._skipped |= skipped
+            self._checkpoint.add([(key, self.held[key]) for key in keys if key not in skipped])
+            await asyncio.sleep(0)
+        while self._skipped:
+            self._commit = asyncio.get_running_loop().create_future()
+            await self._commit
+        self._checkpoint.finish(list(self._own.items()))
+        self._skipped = None
+
+    def let_go(self, excess: int) -> None:
+        """Spill the rows that came in first, about so many bytes, but no change that is not committed."""
+        assert self._checkpoint is not None
+        going: dict[bytes, bytes] = {}
         for key, row in self.held.items():
-            if key not in self.changed and key not in self._sent and key not in self._unsaved:
-                going.append(key)
+            if key not in self.changed and key not in self._sent:
+                going[key] = row
                 excess -= len(row) + ROW_OVERHEAD
                 if excess <= 0:
                     break
-        for key in going:
-            self._loaded -= len(self.held.pop(key)) + ROW_OVERHEAD
-        self._memory.used[self], self._whole = self._loaded, self._whole and not going
+        if self._spill is None:
+            self._spill = Spill(self._checkpoint.folder)
+        self._spill.put(going)
+        for key, row in going.items():
+            del self.held[key]
+            self.size -= len(row) + ROW_OVERHEAD
 
     def forget(self) -> None:
         """What was restored does not fit together: the next restore begins at the beginning."""
@@ -164,7 +232,12 @@ class Rows:
             self._checkpoint.clear()
 
     def close(self) -> None:
+        self._memory.sharers.discard(self)
+        if self._spill is not None:
+            self._spill.close()
         if self._checkpoint is not None:
             self._checkpoint.close()
-        if self._memory is not None:
-            self._memory.used.pop(self, None)
+
+
+def _in_steps(keys: list[bytes]) -> Iterator[list[bytes]]:
+    return (keys[at : at + STEP] for at in range(0, len(keys), STEP))

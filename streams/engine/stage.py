@@ -15,6 +15,7 @@ import msgspec
 from aiokafka import TopicPartition
 
 from freshet.settings import Settings
+from streams.engine.batches import BadBatch
 from streams.engine.checkpoint import Checkpoint
 from streams.engine.fold import Fold, Gap
 from streams.engine.leave import leave
@@ -40,7 +41,7 @@ class Behind(RuntimeError):
     """The restored state is older than the offset that the group has committed."""
 
 
-UNFIT = (Behind, BadRing, msgspec.DecodeError)
+UNFIT = (Behind, BadRing, BadBatch, msgspec.DecodeError)
 """What is restored does not fit together. Any other error, a broker that is away, say, costs no checkpoint."""
 
 
@@ -129,7 +130,7 @@ class Stage:
                 "see docs/explanation/exactly-once.md on starting afresh"
             )
             leave(str(error), todo, error)
-        except (BadRing, msgspec.DecodeError) as error:
+        except (BadRing, BadBatch, msgspec.DecodeError) as error:
             todo = (
                 "restart, as another worker may have overtaken this one while it read. "
                 f"If it repeats, {self._log_topic!r} is damaged: "

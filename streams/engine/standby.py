@@ -9,21 +9,28 @@ from collections.abc import Iterable
 from freshet.settings import Settings
 from streams.engine.checkpoint import Checkpoint
 from streams.engine.leave import leave
+from streams.engine.records import State
 from streams.engine.restore import follow
 from streams.engine.rows import Memory, Rows
 
+MEMORY = 16 << 20
+"""For the rows of a partition that is followed; the others are on disk only."""
+
 
 class Replica:
-    """What a followed partition is read into: rows that leave memory with each checkpoint."""
+    """What a followed partition is read into. See `restore.Loadable`."""
 
-    def __init__(self, checkpoint: Checkpoint, every: int) -> None:
-        self.rows = Rows(checkpoint, Memory(0), every)
-        self.load, self.loaded_to = self.rows.load, self.rows.loaded_to
+    def __init__(self, checkpoint: Checkpoint, spare: int) -> None:
+        self.rows = Rows(checkpoint, Memory(MEMORY), spare)
+        self.loaded_to = self.rows.loaded_to
 
-    def resume(self, oldest: int, end: int) -> int:
-        """See `restore.Loadable`."""
-        self.rows.resume(oldest, end)
+    async def resume(self, oldest: int, end: int) -> int:
+        async for _ in self.rows.resume(oldest, end):
+            pass
         return max(oldest, self.rows.position)
+
+    def load(self, records: list[State]) -> None:
+        self.rows.load(records)
 
 
 class Standby:
@@ -41,7 +48,7 @@ class Standby:
         self._task = asyncio.create_task(self._follow(set(partitions)), name=f"standby {self._source}")
 
     async def stop(self) -> None:
-        """Write what has come to the checkpoints, and close them. Raises `OSError` where they cannot be written."""
+        """Close the checkpoints, which have all that has come."""
         if self._task is not None:
             task, self._task = self._task, None
             task.cancel()
@@ -52,12 +59,12 @@ class Standby:
                 task.result()
 
     async def _follow(self, partitions: set[int]) -> None:
-        every, replicas = self._settings.checkpoint_rows, dict[int, Replica]()
+        replicas = dict[int, Replica]()
         try:
             for p in partitions:
                 checkpoint = Checkpoint.of(self._settings, self._log_topic, p)
                 assert checkpoint is not None, "settings see to it that a standby has a name"
-                replicas[p] = Replica(checkpoint, every)
+                replicas[p] = Replica(checkpoint, self._settings.checkpoint_rows)
             if replicas:
                 await follow(self._settings.kafka, self._log_topic, replicas, self.lags.__setitem__)
         except Exception as error:
@@ -66,5 +73,4 @@ class Standby:
         finally:
             self.lags.clear()
             for replica in replicas.values():
-                await replica.rows.save()
                 replica.rows.close()

@@ -7,10 +7,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from streams.engine.records import META_KEY, ROW_MAX, DeadLetter, Meta, Record, Snapshot, decode_meta, encode_json
-from streams.engine.rows import Rows
+from streams.engine.records import (
+    META_KEY,
+    ROW_MAX,
+    DeadLetter,
+    Meta,
+    Record,
+    Snapshot,
+    State,
+    decode_meta,
+    encode_json,
+)
+from streams.engine.rows import Own, Rows
 from streams.events import Event
-from streams.profiles import BadState, Profile, is_meta_key
+from streams.profiles import BadState, Profile
 
 if TYPE_CHECKING:
     from streams.kernel import Items, Users
@@ -40,27 +50,26 @@ class Fold(ABC):
     def fold(self, records: Iterable[Record]) -> None:
         """Fold records in the order of their offsets, from `meta.next_offset` on. Raises `Gap`."""
 
-    def resume(self, oldest: int, end: int) -> int:
-        """Take up the checkpoint, where there is one. The offset of the changelog to restore from."""
-        for key, value in self.rows.resume(oldest, end):
-            self._load_own(key, value)
+    async def resume(self, oldest: int, end: int) -> int:
+        """Load the checkpoint, where there is one. The offset of the changelog to go on from."""
+        async for own in self.rows.resume(oldest, end):
+            self._load_own(own)
         return max(oldest, self.rows.position)
 
-    def load(self, key: bytes, value: bytes | None) -> None:
-        """One record of the changelog, in its order."""
-        self.rows.load(key, value)
-        if is_meta_key(key):
-            self._load_own(key, value)
+    def load(self, records: list[State]) -> None:
+        """Records of the changelog, in their order."""
+        self._load_own(self.rows.load(records))
 
     async def loaded_to(self, position: int) -> None:
         """All before this offset of the changelog is loaded."""
         await self.rows.loaded_to(position)
 
-    def _load_own(self, key: bytes, value: bytes | None) -> None:
-        if key == META_KEY and value is not None:
-            self.meta = decode_meta(value)
-        else:
-            self._load_record(key, value)
+    def _load_own(self, own: Own) -> None:
+        for key, value in own.items():
+            if key == META_KEY and value is not None:
+                self.meta = decode_meta(value)
+            else:
+                self._load_record(key, value)
 
     def _load_record(self, key: bytes, value: bytes | None) -> None:  # noqa: B027 (most have none)
         """One of the stage's own records."""
@@ -121,7 +130,7 @@ class ProfileFold(Fold, Generic[P]):
         if len(after) > ROW_MAX:
             self.too_large(key, version, len(after))
         else:
-            self.rows.set(key, after, new=row is None)
+            self.rows.set(key, after, row)
 
     def too_large(self, key: bytes, version: int, size: int) -> None:
         """A state that no batch can carry stays as it was: stopping would stop every key."""

@@ -7,6 +7,7 @@ when, is left to `streams.engine.owner`.
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
@@ -19,6 +20,17 @@ TIMEOUT_MS = 15_000
 REQUEST_TIMEOUT_MS = 20_000
 
 Outputs = Mapping[TopicPartition, Iterable[Row]]
+
+
+class Sent(NamedTuple):
+    """What went to one target, and the offset after it."""
+
+    batches: list[Batch]
+    end: int
+
+    @property
+    def records(self) -> int:
+        return sum(batch.record_count() for batch in self.batches)
 
 
 class Transactions:
@@ -44,22 +56,22 @@ class Transactions:
     async def close(self) -> None:
         await self._producer.stop()
 
-    async def commit(self, outputs: Outputs, next_offset: int) -> dict[TopicPartition, int]:
-        """Write all of it and the source's offset in one transaction. Where each target goes on after it.
+    async def commit(self, outputs: Outputs, next_offset: int) -> dict[TopicPartition, Sent]:
+        """Write all of it and the source's offset in one transaction. What went to each target.
 
         On any exception the process must be left.
         """
-        packed = {t: batches(self._producer, rows) for t, rows in outputs.items()}  # before the transaction: may raise
+        packed = {t: batches(rows) for t, rows in outputs.items()}  # before the transaction: may raise
         await self._producer.begin_transaction()
-        ends = await asyncio.gather(*(self._send(target, sent) for target, sent in packed.items()))
+        sent = await asyncio.gather(*(self._send(target, some) for target, some in packed.items()))
         await self._producer.send_offsets_to_transaction(
             {self._source: OffsetAndMetadata(next_offset, "")}, self._group
         )
         await self._producer.commit_transaction()
-        return dict(zip(packed, ends, strict=True))
+        return dict(zip(packed, sent, strict=True))
 
-    async def _send(self, target: TopicPartition, sent: list[Batch]) -> int:
-        """Returns the offset after them. aiokafka commits although one has failed, so each one's future is asked."""
-        futures = [await self._producer.send_batch(batch, target.topic, partition=target.partition) for batch in sent]
+    async def _send(self, target: TopicPartition, some: list[Batch]) -> Sent:
+        """aiokafka commits although one has failed, so each one's future is asked."""
+        futures = [await self._producer.send_batch(batch, target.topic, partition=target.partition) for batch in some]
         placed = await asyncio.gather(*futures)
-        return int(placed[-1].offset) + int(sent[-1].record_count())
+        return Sent(some, int(placed[-1].offset) + int(some[-1].record_count()))

@@ -77,8 +77,7 @@ class Step:
 
     def _open(self, partition: int) -> Fold:
         fold = self._folds[partition] = self._make(partition)
-        for key, value in self._own.items():
-            fold.load(key.encode(TEXT), value)
+        fold.load([(key.encode(TEXT), value) for key, value in self._own.items()])
         fold.loaded()
         fold.rows = StateRows(self._rows)
         return fold

@@ -1,9 +1,8 @@
-"""The compiled batches are aiokafka's own, byte for byte."""
+"""The compiled batches are aiokafka's own, byte for byte; rows come out of them as they went in."""
 
 from unittest.mock import patch
 
 import pytest
-from aiokafka.producer.message_accumulator import BatchBuilder
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -18,14 +17,9 @@ _keys = st.none() | st.binary(max_size=70)
 _values = st.none() | st.binary(max_size=300) | st.integers(0, 850).map(bytes)
 
 
-class Producer:
-    def create_batch(self) -> BatchBuilder:
-        return BatchBuilder(LIMIT, 0, is_transactional=1)
-
-
 def built(rows: list[Row]) -> list[tuple[bytes, int]]:
     with patch.object(batches, "BATCH_BYTES", LIMIT), patch.object(batches, "time", lambda: 1_780_000_000.25):
-        made = batches.batches(Producer(), rows)  # type: ignore[arg-type]
+        made = batches.batches(rows)
     for batch in made:
         batch._set_producer_state(**STATE)
     return [(bytes(batch._build()), batch.record_count()) for batch in made]
@@ -39,6 +33,19 @@ def test_they_are_the_bytes_that_aiokafka_makes(rows: list[Row]) -> None:
         expected = built(rows)
     assert built(rows) == expected
     assert sum(records for _, records in expected) == len(rows)
+
+
+@given(st.lists(st.tuples(st.binary(max_size=70), _values), max_size=200), st.data())
+def test_rows_come_out_of_them_as_they_went_in_or_not_at_all(rows: list[batches.State], data: st.DataObject) -> None:
+    with patch.object(batches, "BATCH_BYTES", LIMIT):
+        packed = bytearray(b"".join(batches.packed(rows)))
+    assert batches.unpacked(bytes(packed)) == rows
+    with patch.object(batches, "unpack", None):
+        assert batches.unpacked(bytes(packed)) == rows
+    if rows:
+        packed[-1 - data.draw(st.integers(0, min(40, len(packed)) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+        with pytest.raises(batches.BadBatch):
+            batches.unpacked(bytes(packed))
 
 
 def test_a_row_that_no_batch_can_hold_is_refused() -> None:

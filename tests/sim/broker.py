@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError, ProducerFenced
 
@@ -126,6 +127,14 @@ class Builder:
         return len(self.rows)
 
     def close(self) -> None: ...
+    def _set_producer_state(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None: ...
+
+    def _build(self) -> bytes:
+        return msgspec.msgpack.encode(self.rows)
+
+
+rows_of = msgspec.msgpack.Decoder(list[tuple[bytes, bytes | None]]).decode
+"""What a batch was built of."""
 
 
 class Producer:
@@ -166,9 +175,6 @@ class Producer:
         return True
 
     async def stop(self) -> None: ...
-
-    def create_batch(self) -> Builder:
-        return Builder()
 
     async def begin_transaction(self) -> None:
         while not await self._ask(self._begin):  # noqa: ASYNC110

@@ -12,26 +12,26 @@ from unittest.mock import patch
 from aiokafka.structs import OffsetAndMetadata
 
 from streams.engine import restore, ring, rows, stage, transaction
-from streams.engine.batches import batches
-from streams.engine.transaction import Outputs, Transactions
+from streams.engine.batches import batches, packed
+from streams.engine.transaction import Outputs, Sent, Transactions
 from streams.sinks import online
 from tests.sim import store
 from tests.sim.broker import Consumer
 
 
 async def _without_awaiting(self: Transactions, outputs: Outputs, next_offset: int) -> None:
-    packed = {target: batches(self._producer, rows) for target, rows in outputs.items()}
+    made = {target: batches(rows) for target, rows in outputs.items()}
     await self._producer.begin_transaction()
-    await asyncio.gather(*(self._send(target, sent) for target, sent in packed.items()))
+    await asyncio.gather(*(self._send(target, sent) for target, sent in made.items()))
     offsets = {self._source: OffsetAndMetadata(next_offset, "")}
     await self._producer.send_offsets_to_transaction(offsets, self._group)
     await self._producer.commit_transaction()
 
 
 async def _offsets_outside(self: Transactions, outputs: Outputs, next_offset: int) -> None:
-    packed = {target: batches(self._producer, rows) for target, rows in outputs.items()}
+    made = {target: batches(rows) for target, rows in outputs.items()}
     await self._producer.begin_transaction()
-    sent = await asyncio.gather(*(self._send(target, sent) for target, sent in packed.items()))
+    sent = await asyncio.gather(*(self._send(target, sent) for target, sent in made.items()))
     await asyncio.gather(*(future for futures in sent for future in futures))
     broker, process = self._producer.broker, self._producer._process
     await process.request(lambda: broker.commit(self._source, next_offset))
@@ -101,8 +101,8 @@ def _dedup_by_commit() -> Iterator[None]:
 def _checkpoint_ahead() -> Iterator[None]:
     real = rows.Rows.committed
 
-    def committed(self: rows.Rows, records: Any, position: int) -> None:
-        real(self, records, position + 5)
+    def committed(self: rows.Rows, own: Any, sent: Sent) -> None:
+        real(self, own, sent._replace(end=sent.end + 5))
 
     with patch.object(rows.Rows, "committed", committed):
         yield
@@ -110,26 +110,37 @@ def _checkpoint_ahead() -> Iterator[None]:
 
 @contextmanager
 def _checkpoint_of_uncommitted() -> Iterator[None]:
-    real = rows.Rows.save
+    real = rows.Rows.committed
 
-    async def save(self: rows.Rows) -> None:
-        self._unsaved |= self.changed
-        await real(self)
+    def committed(self: rows.Rows, own: Any, sent: Sent) -> None:
+        real(self, own, sent)
+        assert self._checkpoint is not None
+        self._checkpoint.append(packed(self.changed.items()), len(self.changed), self.position)
 
-    with patch.object(rows.Rows, "save", save):
+    with patch.object(rows.Rows, "committed", committed):
         yield
 
 
+async def _without_waiting(self: rows.Rows) -> None:
+    """A rewriting that leaves out what is changed, and does not wait for its commit."""
+    assert self._checkpoint is not None
+    self._checkpoint.begin()
+    if self._spill is not None:
+        self._checkpoint.add(list(self._spill.move(self._spill.keys()).items()))
+    self._checkpoint.add([(k, row) for k, row in self.held.items() if k not in self.changed and k not in self._sent])
+    self._checkpoint.finish(list(self._own.items()))
+
+
 @contextmanager
-def _trims_what_is_unsaved() -> Iterator[None]:
-    real = rows.Rows._trim
+def _spilled_rows_forgotten() -> Iterator[None]:
+    real = rows.Rows.rewrite
 
-    def trim(self: rows.Rows) -> None:
-        real(self)
-        self._whole = False
-        self.held.clear()
+    async def rewrite(self: rows.Rows) -> None:
+        spill, self._spill = self._spill, None
+        await real(self)
+        self._spill = spill
 
-    with patch.object(rows.Rows, "_trim", trim):
+    with patch.object(rows.Rows, "rewrite", rewrite):
         yield
 
 
@@ -146,6 +157,7 @@ CONTROLS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "dedup memory cut by commit": _dedup_by_commit,
     "a checkpoint says more than it holds": _checkpoint_ahead,
     "a checkpoint of what is not committed": _checkpoint_of_uncommitted,
-    "rows leave memory before a checkpoint has them": _trims_what_is_unsaved,
+    "a rewriting does not wait for commits": lambda: patch.object(rows.Rows, "rewrite", _without_waiting),
+    "a rewriting forgets what is spilled": _spilled_rows_forgotten,
 }
 """Name -> the mutation, to be entered within `world.models_in`."""

@@ -1,11 +1,12 @@
 """A model of a worker's disk: the checkpoints of each slot, which outlive its processes, get old, and get lost."""
 
-import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple, Self
 
 from freshet.settings import Settings
-from streams.engine.checkpoint import OWN, Overtaken
+from streams.engine.records import State
+from tests.sim.broker import rows_of
 from tests.sim.clock import PROCESS
 
 Name = tuple[int, str, int]
@@ -13,11 +14,11 @@ Name = tuple[int, str, int]
 
 
 class Kept(NamedTuple):
-    rows: dict[bytes, bytes]
+    records: tuple[State, ...]
     position: int
 
 
-NOTHING = Kept({}, 0)
+NOTHING = Kept((), 0)
 
 
 class Disk:
@@ -35,9 +36,11 @@ class Checkpoint:
     """Stands for `streams.engine.checkpoint.Checkpoint`."""
 
     disk: Disk
+    folder = Path()
 
     def __init__(self, name: Name) -> None:
         self._process, self._versions = PROCESS.get(), self.disk.versions.setdefault(name, [])
+        self._new: list[State] | None = None
 
     @classmethod
     def of(cls, settings: Settings, log_topic: str, partition: int) -> Self:
@@ -52,31 +55,63 @@ class Checkpoint:
         return self._kept.position
 
     @property
-    def keys(self) -> int:
-        return sum(not key.startswith(OWN) for key in self._kept.rows)
+    def records(self) -> int:
+        return len(self._kept.records)
 
-    def get(self, key: bytes) -> bytes | None:
-        return self._kept.rows.get(key)
+    async def read(self) -> AsyncIterator[list[State]]:
+        for record in self._kept.records:
+            await self._process.gate()
+            yield [record]
 
-    def own(self) -> Iterator[tuple[bytes, bytes]]:
-        return iter([(key, value) for key, value in self._kept.rows.items() if key.startswith(OWN)])
+    def append(self, batches: Sequence[bytes], records: int, position: int) -> None:
+        rows = [row for batch in batches for row in rows_of(batch)]
+        assert len(rows) == records
+        if self._new is not None:
+            self._new += rows
+        self._write(Kept((*self._kept.records, *rows), position))
 
-    async def write(self, records: Mapping[bytes, bytes | None], position: int) -> None:
-        """In two steps, between which the process may die."""
-        before = self.position
-        rows = {key: value for key, value in records.items() if not key.startswith(OWN)}
-        await asyncio.to_thread(self._write, rows, before, before)
-        await asyncio.to_thread(self._write, records, position, before)
+    def _write(self, kept: Kept) -> None:
+        if self._process.alive:
+            self._versions.append(kept)
 
-    def _write(self, records: Mapping[bytes, bytes | None], position: int, before: int) -> None:
-        if not self._process.alive:
-            return
-        if before != self.position:
-            raise Overtaken
-        rows = {key: value for key, value in {**self._kept.rows, **records}.items() if value is not None}
-        self._versions.append(Kept(rows, position))
+    def begin(self) -> None:
+        self._new = []
+
+    def add(self, rows: Sequence[State]) -> None:
+        assert self._new is not None
+        self._new += rows
+
+    def finish(self, own: Sequence[State]) -> None:
+        assert self._new is not None
+        self._write(Kept((*self._new, *own), self.position))
+        self._new = None
 
     def clear(self) -> None:
         self._versions.clear()
 
     def close(self) -> None: ...
+
+
+class Spill:
+    """Stands for `streams.engine.spill.Spill`, whose file would outlive the model of a process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._rows: dict[bytes, bytes] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def keys(self) -> list[bytes]:
+        return list(self._rows)
+
+    def put(self, rows: Mapping[bytes, bytes]) -> None:
+        self._rows |= rows
+
+    def take(self, key: bytes) -> bytes | None:
+        return self._rows.pop(key, None)
+
+    def begin(self) -> None: ...
+    def close(self) -> None: ...
+
+    def move(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        return {key: self._rows[key] for key in keys if key in self._rows}

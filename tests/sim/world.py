@@ -18,16 +18,16 @@ from aiokafka import TopicPartition
 
 from freshet.settings import Settings
 from streams.aggregates import Count, Recent, hash64
-from streams.engine import batches, fold, owner, restore, ring, stage, transaction
+from streams.engine import batches, fold, owner, restore, ring, rows, stage, transaction
 from streams.events import Event, encode
 from streams.profiles import Profile
 from streams.sinks import online
 from streams.tiled import TiledProfile
 from streams.topics import EVENTS, ITEM_FEATURES, USER_FEATURES, partition_of
 from tests.sim import checks
-from tests.sim.broker import Broker, Consumer, Producer
+from tests.sim.broker import Broker, Builder, Consumer, Producer
 from tests.sim.clock import Left, Loop, Process, Stuck, leave
-from tests.sim.disk import Checkpoint, Disk
+from tests.sim.disk import Checkpoint, Disk, Spill
 from tests.sim.store import Client, Store
 from tests.sim.worker import SESSION_S, Group, Worker
 
@@ -255,7 +255,8 @@ def models_in() -> Iterator[None]:
             (transaction, "AIOKafkaProducer", Producer), (restore, "AIOKafkaConsumer", Consumer),
             (online, "AIOKafkaConsumer", Consumer), (online, "Redis", Client),
             (owner, "leave", leave), (stage, "leave", leave), (ring, "BLOCK", 2), (stage, "CHUNK", 2),
-            (stage, "Checkpoint", Checkpoint), (batches, "pack", None),
+            (stage, "Checkpoint", Checkpoint), (rows, "Spill", Spill),
+            (batches, "pack", None), (batches, "_builder", Builder),
             (stage, "gc", SimpleNamespace(collect=lambda: None, freeze=lambda: None)),
             (fold, "user", user), (fold, "item", item),
             (online, "SOURCES", {USER_FEATURES: user, ITEM_FEATURES: item}),

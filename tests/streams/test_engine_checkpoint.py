@@ -4,100 +4,147 @@ import asyncio
 from pathlib import Path
 from unittest.mock import AsyncMock, Mock
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from freshet.settings import Settings
-from streams.engine import checkpoint, stage
-from streams.engine.checkpoint import Checkpoint, Overtaken
+from streams.engine import checkpoint, rows, stage
+from streams.engine.batches import BadBatch, Batch, batches, packed
+from streams.engine.checkpoint import Checkpoint, Taken
 from streams.engine.fold import UserFold
+from streams.engine.records import State
 from streams.engine.ring import BadRing
-from streams.engine.rows import ROW_OVERHEAD, Memory, Rows
+from streams.engine.rows import ROW_OVERHEAD, Memory, Own, Rows
+from streams.engine.transaction import Sent
 from streams.topics import EVENTS, USER_FEATURES
 
 META = b"\0meta"
+FIRST: list[State] = [(b"ada", b"1"), (b"bob", b"2"), (META, b"m")]
+SECOND: list[State] = [(b"ada", b"3"), (META, b"n")]
 
 
-async def written(folder: Path) -> None:
+def append(to: Checkpoint, records: list[State], position: int) -> None:
+    to.append(packed(records), len(records), position)
+
+
+def written(folder: Path) -> None:
     kept = Checkpoint(folder)
-    await kept.write({b"ada": b"1", b"bob": b"2", META: b"m"}, 7)
+    append(kept, FIRST, 3)
+    append(kept, SECOND, 5)
     kept.close()
+
+
+async def content(of: Checkpoint) -> list[State]:
+    return [record async for some in of.read() for record in some]
 
 
 async def test_a_checkpoint_outlives_its_process(tmp_path: Path) -> None:
-    await written(tmp_path)
+    written(tmp_path)
     again = Checkpoint(tmp_path)
-    assert (again.position, again.keys) == (7, 2)
-    assert (again.get(b"ada"), again.get(b"eve"), list(again.own())) == (b"1", None, [(META, b"m")])
-    await again.write({b"ada": None, b"eve": b"3"}, 9)
-    assert (again.position, again.keys, again.get(b"ada"), again.get(b"eve")) == (9, 2, None, b"3")
+    assert (again.position, again.records, await content(again)) == (5, 5, FIRST + SECOND)
+    append(again, [(b"eve", None)], 9)
+    assert (again.position, again.records, await content(again)) == (9, 6, [*FIRST, *SECOND, (b"eve", None)])
     again.close()
 
 
-async def test_what_another_boot_or_a_damaged_file_holds_is_not_trusted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await written(tmp_path / "boot")
-    await written(tmp_path / "old")
-    await written(tmp_path / "damaged")
-    (tmp_path / "damaged" / "data.mdb").write_bytes(b"no database" * 1_000)
-    boot = tmp_path / "boot_id"
-    boot.write_text("another")
-    with monkeypatch.context() as patched:
-        patched.setattr(checkpoint, "BOOT", boot)
-        first = Checkpoint(tmp_path / "boot")
-    with monkeypatch.context() as patched:
-        patched.setattr(checkpoint, "OLDEST_S", -1)
-        second = Checkpoint(tmp_path / "old")
-    for found in (first, second, Checkpoint(tmp_path / "damaged")):
-        assert (found.position, found.keys, found.get(b"ada"), list(found.own())) == (0, 0, None, [])
+async def test_a_commit_that_is_not_whole_is_cut_off_wherever_it_ends(tmp_path: Path) -> None:
+    written(tmp_path / "whole")
+    whole = (tmp_path / "whole" / "commits").read_bytes()
+    first = Checkpoint(tmp_path / "first")
+    append(first, FIRST, 3)
+    first.close()
+    border = (tmp_path / "first" / "commits").stat().st_size
+    for size in range(len(whole)):
+        (tmp_path / "first" / "commits").write_bytes(whole[:size])
+        found = Checkpoint(tmp_path / "first")
+        expected = (3, FIRST) if size >= border else (0, [])
+        assert (found.position, await content(found)) == expected, size
+        append(found, SECOND, 7)  # and it goes on from there
+        assert await content(found) == expected[1] + SECOND
         found.close()
 
 
-async def test_a_checkpoint_that_another_process_wrote_to_is_left_alone(tmp_path: Path) -> None:
+async def test_what_is_old_or_damaged_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("old", "boot", "nonsense", "head", "batch"):
+        written(tmp_path / name)
+    (tmp_path / "nonsense" / "commits").write_bytes(b"no commits" * 1_000)
+    for name, at in (("head", 8), ("batch", -9)):
+        file = tmp_path / name / "commits"
+        data = bytearray(file.read_bytes())
+        data[at] ^= 1
+        file.write_bytes(data)
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "OLDEST_S", -1)
+        old = Checkpoint(tmp_path / "old")
+    (tmp_path / "boot_id").write_text("another")
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "BOOT", tmp_path / "boot_id")
+        boot = Checkpoint(tmp_path / "boot")
+    for found in (old, boot, Checkpoint(tmp_path / "nonsense"), Checkpoint(tmp_path / "head")):
+        assert (found.position, found.records, await content(found)) == (0, 0, [])
+        found.close()
+    found = Checkpoint(tmp_path / "batch")
+    with pytest.raises(BadBatch):
+        await content(found)
+    found.clear()
+    assert (found.position, found.records, await content(found)) == (0, 0, [])
+    found.close()
+
+
+def test_one_process_has_it_open(tmp_path: Path) -> None:
     mine = Checkpoint(tmp_path)
-    await mine.write({b"ada": b"1"}, 3)
-    note = msgspec.json.encode({"position": 5, "keys": 1, "written_at": 0.0, "boot": ""})
-    with mine._env.begin(write=True) as other:
-        other.put(checkpoint._NOTE, note)
-    with pytest.raises(Overtaken):
-        await mine.write({b"ada": b"2"}, 4)
-    assert mine.get(b"ada") == b"1"
+    with pytest.raises(Taken, match="two workers"):
+        Checkpoint(tmp_path)
     mine.close()
+    Checkpoint(tmp_path).close()
 
 
-async def test_a_disk_that_is_full_soon_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_rewriting_takes_the_place_of_the_old_one_when_it_is_whole(tmp_path: Path) -> None:
+    written(tmp_path)
     kept = Checkpoint(tmp_path)
-    await kept.write({b"ada": b"1"}, 1)
-    monkeypatch.setattr(checkpoint, "SPARE_BYTES", 1 << 60)
-    with pytest.raises(OSError, match="are free"):
-        await kept.write({b"ada": b"2"}, 2)
-    assert (kept.position, kept.get(b"ada")) == (1, b"1")
-    kept.close()
+    kept.begin()
+    kept.add([(b"ada", b"3")])
+    append(kept, [(b"bob", b"4"), (META, b"o")], 8)  # a commit meanwhile
+    assert await content(kept) == [*FIRST, *SECOND, (b"bob", b"4"), (META, b"o")]
+    kept.finish([(META, b"o")])
+    expected = [(b"ada", b"3"), (b"bob", b"4"), (META, b"o"), (META, b"o")]
+    assert (kept.position, kept.records, await content(kept)) == (8, 4, expected)
+    kept.begin()
+    kept.close()  # in the middle of another one
+    again = Checkpoint(tmp_path)
+    assert (again.position, await content(again)) == (8, expected)
+    again.close()
 
 
-async def test_a_write_that_ended_halfway_leaves_the_position_and_the_engines_records_as_they_were(
+def test_a_disk_that_is_full_is_an_error_and_leaves_what_was_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint, "STEP", 1)
     kept = Checkpoint(tmp_path)
-    await kept.write({b"ada": b"1", META: b"old"}, 1)
-    monkeypatch.setattr(checkpoint, "_own", None)
-    with pytest.raises(TypeError):
-        await kept.write({b"ada": b"2", b"bob": b"2", META: b"new"}, 2)
-    monkeypatch.undo()
+    append(kept, FIRST, 3)
+    real = checkpoint.os.writev
+    monkeypatch.setattr(checkpoint.os, "writev", lambda fd, parts: real(fd, [b"".join(parts)[:50]]))
+    with pytest.raises(OSError, match="No space left"):
+        append(kept, SECOND, 5)
     kept.close()
+    monkeypatch.undo()
     again = Checkpoint(tmp_path)
-    assert (again.position, again.get(b"bob"), list(again.own())) == (1, b"2", [(META, b"old")])
+    assert (again.position, again.records) == (3, 3)
     again.close()
+
+
+def sent(records: list[State], end: int) -> Sent:
+    made: list[Batch] = batches(records)
+    for batch in made:
+        batch._set_producer_state(1, 1, 1)
+    return Sent(made, end)
 
 
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("set"), st.integers(0, 9), st.binary(min_size=1, max_size=30)),
-        st.tuples(st.sampled_from(["commit", "save", "restart"]), st.just(0), st.just(b"")),
+        st.tuples(st.just("delete"), st.integers(0, 9), st.just(b"")),
+        st.tuples(st.sampled_from(["take", "commit", "rewrite", "step", "restart"]), st.just(0), st.just(b"")),
     ),
     max_size=60,
 )
@@ -108,41 +155,109 @@ def test_rows_on_disk_are_a_mapping_whatever_memory_holds(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int, bytes]], most: int
 ) -> None:
     """A restart loses what is not committed; the rest comes back from the checkpoint and the log after it."""
-    folder = tmp_path_factory.mktemp("rows")
-    log: list[tuple[bytes, bytes]] = []
+    asyncio.run(_are_a_mapping(tmp_path_factory.mktemp("rows"), steps, most * (ROW_OVERHEAD + 30)))
 
-    def opened() -> Rows:
-        rows = Rows(Checkpoint(folder), Memory(most * (ROW_OVERHEAD + 30)), 1)
-        assert list(rows.resume(0, len(log))) == []
-        for key, row in log[rows.position :]:
-            rows.load(key, row)
-        asyncio.run(rows.loaded_to(len(log)))
-        return rows
 
-    rows = opened()
-    committed, current = dict[bytes, bytes](), dict[bytes, bytes]()
-    for what, n, row in steps:
+async def _are_a_mapping(folder: Path, steps: list[tuple[str, int, bytes]], memory: int) -> None:
+    log: list[State] = []
+
+    async def opened() -> tuple[Rows, dict[bytes, bytes | None]]:
+        mine, own = Rows(Checkpoint(folder), Memory(memory), 1), dict[bytes, bytes | None]()
+        async for some in mine.resume(0, len(log)):
+            own |= some
+        own |= mine.load(log[mine.position :])
+        await mine.loaded_to(len(log))
+        return mine, own
+
+    async def committed(*records: State) -> None:
+        log.extend(records)
+        await asyncio.sleep(0)
+        own: Own = {key: value for key, value in records if key == META}
+        mine.committed(own, sent(list(records), len(log)))
+
+    mine, _ = await opened()
+    last, current = dict[bytes, bytes](), dict[bytes, bytes]()
+    taken: list[tuple[bytes, bytes]] | None = None
+    rewriting: asyncio.Task[None] | None = None
+    for n, (what, k, row) in enumerate(steps):
+        key = b"k%d" % k
         if what == "set":
-            key = b"k%d" % n
-            rows.set(key, row, new=rows.get(key) is None)
+            mine.set(key, row, mine.get(key))
             current[key] = row
+        elif what == "delete" and taken is None and rewriting is None:  # the log says so, as a restart reads it
+            log.append((key, None))
+            mine.load(log[-1:])
+            await mine.loaded_to(len(log))
+            current.pop(key, None)
+            last.pop(key, None)
+            mine.changed.pop(key, None)
+        elif what == "take" and taken is None:
+            taken, coming = mine.take(), dict(current)
         elif what == "commit":
-            log += rows.take()
-            rows.committed({}, len(log))
-            committed = dict(current)
-        elif what == "save":
-            asyncio.run(rows.save())
-        else:
-            rows.close()
-            rows, current = opened(), dict(committed)
-        assert {key: rows.get(key) for key in map(b"k%d".__mod__, range(10)) if rows.get(key) is not None} == current
-        assert len(rows) == len(current)
-    rows.close()
+            if taken is None:
+                taken, coming = mine.take(), dict(current)
+            await committed(*taken, (META, b"%d" % n))
+            taken, last = None, coming
+        elif what == "rewrite" and (rewriting is None or rewriting.done()):
+            rewriting = asyncio.create_task(mine.rewrite())
+        elif what == "step":
+            await asyncio.sleep(0)
+        elif what == "restart":
+            if rewriting is not None:
+                rewriting.cancel()
+                await asyncio.wait([rewriting])
+                rewriting = None
+            mine.close()
+            (mine, own), current, taken = await opened(), dict(last), None
+            assert own.get(META) == next((value for key, value in reversed(log) if key == META), None)
+        assert {key: mine.get(key) for key in map(b"k%d".__mod__, range(10)) if mine.get(key) is not None} == current
+        assert len(mine) == len(current)
+        assert mine.size == sum(len(row) + ROW_OVERHEAD for row in mine.held.values())
+    if rewriting is not None:
+        rewriting.cancel()
+        await asyncio.wait([rewriting])
+    mine.close()
+
+
+async def test_rows_leave_memory_a_lump_at_a_time_and_come_back(tmp_path: Path) -> None:
+    mine = Rows(Checkpoint(tmp_path), Memory(64 * (ROW_OVERHEAD + 10)), 1_000_000)
+    for n in range(200):
+        mine.set(b"k%03d" % n, b"%010d" % n, None)
+        if n % 10 == 9:
+            taken = mine.take()
+            mine.committed({}, sent(taken, n))
+    assert len(mine) == 200
+    assert 60 <= mine.in_memory <= 64
+    assert {mine.get(b"k%03d" % n) for n in range(200)} == {b"%010d" % n for n in range(200)}
+    assert mine.reads >= 200 - 64
+    mine.close()
+
+
+async def test_a_checkpoint_is_rewritten_when_most_of_it_is_old(tmp_path: Path) -> None:
+    mine, position = Rows(Checkpoint(tmp_path), Memory(1 << 20), 10), 0
+    while not mine.due:
+        position += 4
+        for k in range(3):
+            mine.set(b"k%d" % k, b"%d" % position, mine.get(b"k%d" % k))
+        mine.committed({META: b"m"}, sent([*mine.take(), (META, b"m")], position))
+    assert position == 5 * 4  # 20 records, of which 3 rows are needed: more than 2 * 3 + 10
+    await mine.rewrite()
+    assert (mine.due, mine.position) == (False, position)
+    mine.close()
+    again = Checkpoint(tmp_path)
+    assert dict(await content(again)) == {b"k0": b"20", b"k1": b"20", b"k2": b"20", META: b"m"}
+    assert again.records == 4
+    again.close()
 
 
 @pytest.mark.parametrize(
     ("error", "forgotten"),
-    [(OSError("the broker is away"), 0), (stage.Behind("older than its offset"), 1), (BadRing("two commits"), 1)],
+    [
+        (OSError("the broker is away"), 0),
+        (stage.Behind("older than its offset"), 1),
+        (BadRing("two commits"), 1),
+        (BadBatch("a checksum"), 1),
+    ],
 )
 async def test_only_a_state_that_does_not_fit_together_costs_its_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, forgotten: int
@@ -151,15 +266,15 @@ async def test_only_a_state_that_does_not_fit_together_costs_its_checkpoint(
     monkeypatch.setattr(stage, "Transactions", lambda *_: AsyncMock())
     monkeypatch.setattr(stage, "offsets", AsyncMock())
     monkeypatch.setattr(stage, "restore", AsyncMock(side_effect=error))
-    monkeypatch.setattr(Rows, "forget", forget)
+    monkeypatch.setattr(rows.Rows, "forget", forget)
     with pytest.raises(type(error)):
         await stage.Stage(settings, EVENTS, USER_FEATURES, lambda p: UserFold.of(settings, p))._open([0])
     assert forget.call_count == forgotten
 
 
 async def test_a_checkpoint_beyond_the_log_is_thrown_away(tmp_path: Path) -> None:
-    await written(tmp_path)
-    rows = Rows(Checkpoint(tmp_path), Memory(1 << 20), 1)
-    assert list(rows.resume(0, 6)) == []
-    assert (rows.position, len(rows), rows.get(b"ada")) == (0, 0, None)
-    rows.close()
+    written(tmp_path)
+    mine = Rows(Checkpoint(tmp_path), Memory(1 << 20), 1)
+    assert [own async for own in mine.resume(0, 4)] == []
+    assert (mine.position, len(mine), mine.get(b"ada")) == (0, 0, None)
+    mine.close()

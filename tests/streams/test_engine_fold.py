@@ -64,8 +64,7 @@ class Log:
         self.letters += snapshot.rejected
 
     def restore(self, into: UserFold) -> UserFold:
-        for key, value in self.rows.items():
-            into.load(key, value)
+        into.load(list(self.rows.items()))
         into.loaded()
         return into
 
@@ -194,9 +193,7 @@ def test_the_second_stage_notices_what_it_never_got_and_what_it_got_before() -> 
     with pytest.raises(Gap, match="expected event 1 of events partition 0, got 0"):
         items.fold([(11, None, log.deltas[0])])
     restored, saved = ItemFold(0), items.snapshot()
-    for key, row in [*saved.rows, *saved.records]:
-        assert key is not None
-        restored.load(key, row)
+    restored.load([*saved.rows, *saved.records])
     restored.fold([(12, None, log.deltas[1])])
     assert restored.meta.applied == 2
 

@@ -34,7 +34,7 @@ async def test_a_partition_that_was_followed_is_restored_from_the_checkpoint_and
 
     async def telling(rows: Rows, position: int) -> None:
         await loaded_to(rows, position)
-        reached[rows._checkpoint._folder.name] = position  # type: ignore[union-attr]
+        reached[rows._checkpoint.folder.name] = position  # type: ignore[union-attr]
 
     monkeypatch.setattr(Rows, "loaded_to", telling)
     settings = settings.model_copy(update={"instance": "second", "checkpoint_rows": 10})
