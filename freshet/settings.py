@@ -181,14 +181,14 @@ class Settings(BaseSettings):
     state_memory_mb: int = Field(
         1_024,
         ge=1,
-        description="Memory for the states of a worker, in MiB. Beyond it, states that came in first are read from the "
-        "worker's checkpoint on disk; only a worker with an `instance` has one.",
+        description="Memory for the states of a worker, in MiB. Beyond it, states that came in first are kept on disk, "
+        "beside the checkpoint; only a worker with an `instance` has one.",
     )
     checkpoint_rows: int = Field(
         50_000,
         ge=1,
-        description="A partition's checkpoint is brought up to date after so many rows. A restart reads about as many "
-        "again from Kafka; fewer cost more writes.",
+        description="A partition's checkpoint grows with each commit. It is rewritten when it holds twice the rows that "
+        "there are, and so many more: fewer make a restart quicker and cost more writes.",
     )
     dedup_window: int = Field(
         65_536,

@@ -99,7 +99,7 @@ class Checkpoint:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise Taken(f"another process has {folder} open: do two workers run under one FRESHET_INSTANCE?") from error
+            raise Taken(f"another process has the checkpoint {folder} open: two workers run under one name") from error
         self._rewritten.unlink(missing_ok=True)
         self._file, self._new = _File(self._path), None
 

@@ -21,7 +21,7 @@ COMMIT_SECONDS = Histogram(
 )
 CHECKPOINT_SECONDS = Histogram(
     "freshet_checkpoint_seconds",
-    "Duration of bringing a partition's checkpoint on disk up to date.",
+    "Duration of rewriting a partition's checkpoint on disk.",
     ["source"],
     buckets=(0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
 )
@@ -59,12 +59,12 @@ class _Progress(Collector):
         states = GaugeMetricFamily("freshet_states", "Keys with a state.", labels=["source", "partition"])
         held = GaugeMetricFamily(
             "freshet_states_in_memory",
-            "Keys whose state is in memory; the others are read from the checkpoint.",
+            "Keys whose state is in memory; the others are on disk.",
             labels=["source", "partition"],
         )
         reads = CounterMetricFamily(
             "freshet_state_reads",
-            "States read from the checkpoint on disk, and looks for keys that are new.",
+            "States that were read back into memory from disk.",
             labels=["source", "partition"],
         )
         lag = GaugeMetricFamily(

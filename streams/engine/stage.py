@@ -16,7 +16,7 @@ from aiokafka import TopicPartition
 
 from freshet.settings import Settings
 from streams.engine.batches import BadBatch
-from streams.engine.checkpoint import Checkpoint
+from streams.engine.checkpoint import Checkpoint, Taken
 from streams.engine.fold import Fold, Gap
 from streams.engine.leave import leave
 from streams.engine.metrics import RESTORE_SECONDS, RESTORED
@@ -137,6 +137,8 @@ class Stage:
                 "see docs/explanation/exactly-once.md on starting afresh"
             )
             leave(f"{self.source}: the state does not fit together", todo, error)
+        except Taken as error:
+            leave(f"{self.source}: {error}", "give each worker a FRESHET_INSTANCE of its own", error)
         except Exception as error:
             todo = "restart; if it repeats, the cause is below: is Kafka up, with all its topics?"
             leave(f"{self.source}: its partitions {sorted(partitions)} could not be opened", todo, error)
