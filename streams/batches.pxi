@@ -58,10 +58,11 @@ cdef inline bytes get_field(const uint8_t* data, Py_ssize_t* at, Py_ssize_t end)
     return PyBytes_FromStringAndSize(<const char*>data + at[0] - size, size)
 
 
-def unpack(bytes data, Py_ssize_t at, Py_ssize_t end):
-    """[(key, value)] of the records between two places, as `pack` makes them. Raises `ValueError`."""
+def fill(bytes data, Py_ssize_t at, Py_ssize_t end, dict held, dict spilled, dict own, Py_ssize_t overhead):
+    """`streams.engine.batches.fill`, of the records between two places, as `pack` makes them. Raises `ValueError`."""
     cdef const uint8_t* here = <const uint8_t*>PyBytes_AS_STRING(data)
-    rows = []
+    cdef Py_ssize_t growth = 0
+    cdef bytes key, row, before
     if not 0 <= at <= end <= PyBytes_GET_SIZE(data):
         raise ValueError(f"{end} is beyond the end")
     while at < end:
@@ -70,10 +71,23 @@ def unpack(bytes data, Py_ssize_t at, Py_ssize_t end):
         get_varint(here, &at, end)
         get_varint(here, &at, end)
         key = get_field(here, &at, end)
-        rows.append((key, get_field(here, &at, end)))
-        if get_varint(here, &at, end):
-            raise ValueError("a record with headers")
-    return rows
+        row = get_field(here, &at, end)
+        if key is None or get_varint(here, &at, end):
+            raise ValueError("a record without a key, or with headers")
+        if PyBytes_GET_SIZE(key) and PyBytes_AS_STRING(key)[0] == 0:
+            own[key] = row
+            continue
+        before = held.get(key)
+        if before is not None:
+            growth -= PyBytes_GET_SIZE(before) + overhead
+        elif spilled:
+            spilled.pop(key, None)
+        if row is not None:
+            held[key] = row
+            growth += PyBytes_GET_SIZE(row) + overhead
+        elif before is not None:
+            del held[key]
+    return growth
 
 
 def pack(list rows, Py_ssize_t most):

@@ -22,7 +22,15 @@ class Kernel:
     def items(self) -> Items: ...
 
 def pack(rows: list[tuple[bytes | None, bytes | None]], most: int) -> list[tuple[bytearray, int]]: ...
-def unpack(data: bytes, at: int, end: int) -> list[tuple[bytes, bytes | None]]: ...
+def fill(
+    data: bytes,
+    at: int,
+    end: int,
+    held: dict[bytes, bytes],
+    spilled: dict[bytes, int],
+    own: dict[bytes, bytes | None],
+    overhead: int,
+) -> int: ...
 
 class Outbox:
     def take(self, source: int, passed: dict[int, int], most: int) -> list[tuple[int, bytes]]: ...

@@ -13,12 +13,13 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatch
 from crc32c import crc32c
 
-from streams.engine.records import Row, State
+from streams.engine.records import ROW_OVERHEAD, Row, State
+from streams.profiles import is_meta_key
 
 try:
-    from streams.kernel import pack, unpack
+    from streams import kernel
 except ImportError:  # no C compiler where Freshet was installed
-    pack = unpack = None  # type: ignore[assignment]
+    kernel = None  # type: ignore[assignment]
 
 BATCH_BYTES = 1_000_000
 """A batch is one record to the broker's limit (1,048,588 by default, checked by `streams.topics`)."""
@@ -64,8 +65,8 @@ class BadBatch(RuntimeError):
 def batches(rows: Iterable[Row]) -> list[Batch]:
     """Rows in their order, in as few batches as hold them. Raises `ValueError` for a row that none can hold."""
     at_ms = int(time() * 1000)
-    if pack is not None:
-        return [PackedBatch(data, records, at_ms) for data, records in pack(list(rows), BATCH_BYTES)]
+    if kernel is not None:
+        return [PackedBatch(data, records, at_ms) for data, records in kernel.pack(list(rows), BATCH_BYTES)]
     made: list[Batch] = []
     batch = _builder()
     for key, value in rows:
@@ -99,22 +100,46 @@ def built(batch: Batch) -> bytes | bytearray:
     return data
 
 
-def unpacked(data: bytes) -> list[State]:
-    """The rows of batches that lie one after the other. Raises `BadBatch`."""
-    rows: list[State] = []
-    at = 0
+Places = dict[bytes, int]
+Own = dict[bytes, bytes | None]
+"""The engine's own records; None deletes one."""
+
+
+def fill(records: Iterable[State], held: dict[bytes, bytes], spilled: Places, own: Own) -> int:
+    """Put records into these, in their order. By how many bytes that makes `held` larger."""
+    growth = 0
+    for key, row in records:
+        if is_meta_key(key):
+            own[key] = row
+            continue
+        before = held.get(key)
+        if before is not None:
+            growth -= len(before) + ROW_OVERHEAD
+        elif spilled:
+            spilled.pop(key, None)
+        if row is not None:
+            held[key] = row
+            growth += len(row) + ROW_OVERHEAD
+        elif before is not None:
+            del held[key]
+    return growth
+
+
+def unpack_into(data: bytes, held: dict[bytes, bytes], spilled: Places, own: Own) -> int:
+    """`fill` with the records of batches that lie one after the other. Raises `BadBatch`."""
+    at = growth = 0
     try:
         while at < len(data):
             _, length, _, _, crc, *_ = _HEADER.unpack_from(data, at)
             end = at + _LENGTH_FROM + length
             if end > len(data) or crc32c(memoryview(data)[at + _CRC_FROM : end]) != crc:
                 raise BadBatch(f"the batch at byte {at} is not as it was written")
-            rows += _records(data[at:end]) if unpack is None else unpack(data, at + _HEADER.size, end)
+            if kernel is None:
+                records = [(record.key, record.value) for record in DefaultRecordBatch(data[at:end])]
+                growth += fill(records, held, spilled, own)
+            else:
+                growth += kernel.fill(data, at + _HEADER.size, end, held, spilled, own, ROW_OVERHEAD)
             at = end
     except (error, ValueError) as damage:
         raise BadBatch(f"the batch at byte {at} is none: {damage}") from damage
-    return rows
-
-
-def _records(batch: bytes) -> list[State]:
-    return [(record.key, record.value) for record in DefaultRecordBatch(batch)]
+    return growth

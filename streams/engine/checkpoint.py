@@ -19,7 +19,7 @@ from typing import NamedTuple, Self
 from crc32c import crc32c
 
 from freshet.settings import Settings
-from streams.engine.batches import packed, unpacked
+from streams.engine.batches import packed
 from streams.engine.records import State
 
 OLDEST_S = 12 * 3_600
@@ -119,10 +119,10 @@ class Checkpoint:
         """How many it holds, old ones with them."""
         return self._file.records
 
-    async def read(self) -> AsyncIterator[list[State]]:
-        """Its records in their order. Raises `BadBatch`."""
+    async def read(self) -> AsyncIterator[bytes]:
+        """The batches of each commit, in their order."""
         for commit in self._file.commits():
-            yield unpacked(self._file.read(commit))
+            yield self._file.read(commit)
             await asyncio.sleep(0)
 
     def append(self, batches: Sequence[bytes | bytearray], records: int, position: int) -> None:

@@ -14,6 +14,9 @@ ROW_MAX = 900_000
 DEAD_VALUE_MAX = 512 * 1024
 """A dead letter quotes values up to this size; base64 makes a third more of it, and it must fit into a batch too."""
 
+ROW_OVERHEAD = 150
+"""Bytes of memory that a row takes beside its own: its key, two objects, its share of the dictionary."""
+
 Record = tuple[int, bytes | None, bytes | None]
 """(offset, key, value) as it is in Kafka or in the archive."""
 Row = tuple[bytes | None, bytes | None]

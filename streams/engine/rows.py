@@ -5,26 +5,20 @@ committing go on. Rows that memory has no room for are spilled. Without a checkp
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Self
 
 from freshet.settings import Settings
-from streams.engine.batches import built, packed
+from streams.engine.batches import Own, Places, built, fill, packed, unpack_into
 from streams.engine.checkpoint import Checkpoint
-from streams.engine.records import State
+from streams.engine.records import ROW_OVERHEAD, State
 from streams.engine.spill import Spill
 from streams.engine.transaction import Sent
-from streams.profiles import is_meta_key
 
-ROW_OVERHEAD = 150
-"""Bytes that a row takes beside its own: its key, two objects, its share of the dictionary."""
 LUMP = 64
 """Rows leave memory a 64th of it at a time."""
 STEP = 500
 """Rows that a rewriting packs at a time, about a millisecond: folding goes on in between."""
-
-Own = Mapping[bytes, bytes | None]
-"""The engine's own records; None deletes one."""
 
 
 class Memory:
@@ -71,7 +65,7 @@ class Rows:
         """Bytes of those in memory; rows that were read from disk."""
 
     def __len__(self) -> int:
-        return len(self.held) + (0 if self._spill is None else len(self._spill))
+        return len(self.held) + len(self._spilled)
 
     @property
     def in_memory(self) -> int:
@@ -113,32 +107,25 @@ class Rows:
             return
         if not (self.position == 0 or oldest <= self.position <= end):
             self._checkpoint.clear()
-        async for records in self._checkpoint.read():
-            yield self._take_in(records)
+        async for commit in self._checkpoint.read():
+            own: Own = {}
+            self.size += unpack_into(commit, self.held, self._spilled, own)
+            self._keep(own)
+            yield own
             self._memory.make_room()
 
     def load(self, records: list[State]) -> Own:
         """Records of the changelog, in their order. The engine's own among them."""
+        own: Own = {}
+        self.size += fill(records, self.held, self._spilled, own)
+        self._keep(own)
         if self._checkpoint is not None:
             self._loaded += records
-        return self._take_in(records)
-
-    def _take_in(self, records: Iterable[State]) -> Own:
-        newest = dict(records)
-        own = {key: newest.pop(key) for key in list(filter(is_meta_key, newest))}
-        self._keep(own)
-        get, size = self.get, 0
-        for key, row in newest.items():
-            before = get(key)
-            if before is not None:
-                size -= len(before) + ROW_OVERHEAD
-            if row is not None:
-                self.held[key] = row
-                size += len(row) + ROW_OVERHEAD
-            elif before is not None:
-                del self.held[key]
-        self.size += size
         return own
+
+    @property
+    def _spilled(self) -> Places:
+        return {} if self._spill is None else self._spill.places
 
     def _keep(self, own: Own) -> None:
         for key, value in own.items():
@@ -195,7 +182,7 @@ class Rows:
         self._skipped = set()
         if self._spill is not None:
             self._spill.begin()
-            for keys in _in_steps(self._spill.keys()):
+            for keys in _in_steps(list(self._spill.places)):
                 self._checkpoint.add(list(self._spill.move(keys).items()))
                 await asyncio.sleep(0)
         for keys in _in_steps(list(self.held)):

@@ -17,17 +17,11 @@ class Spill:
     def __init__(self, folder: Path) -> None:
         self._folder, self._turn, self._end = folder, 0, 0
         self._files: list[IO[bytes]] = [self._file(), self._file()]
-        self._places: dict[bytes, int] = {}
+        self.places: dict[bytes, int] = {}
         """Offset, size, and which of the two files, in one number each: there may be millions."""
 
     def _file(self) -> IO[bytes]:
         return TemporaryFile(dir=self._folder, buffering=0)
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def keys(self) -> list[bytes]:
-        return list(self._places)
 
     def put(self, rows: Mapping[bytes, bytes]) -> None:
         """Raises `OSError`."""
@@ -35,12 +29,12 @@ class Spill:
         if self._files[self._turn].write(data) != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))
         for key, row in rows.items():
-            self._places[key] = (self._end << _SIZE_BITS | len(row)) << 1 | self._turn
+            self.places[key] = (self._end << _SIZE_BITS | len(row)) << 1 | self._turn
             self._end += len(row)
 
     def take(self, key: bytes) -> bytes | None:
         """The row, which is not here any more."""
-        place = self._places.pop(key, None)
+        place = self.places.pop(key, None)
         return None if place is None else self._read(place)
 
     def _read(self, place: int) -> bytes:
@@ -55,7 +49,7 @@ class Spill:
 
     def move(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         """Copy those that are still here into the new file. They and their rows."""
-        rows = {key: self._read(self._places[key]) for key in keys if key in self._places}
+        rows = {key: self._read(self.places[key]) for key in keys if key in self.places}
         self.put(rows)
         return rows
 

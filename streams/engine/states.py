@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from streams.engine.batches import Own
 from streams.engine.records import (
     META_KEY,
     ROW_MAX,
@@ -18,7 +19,7 @@ from streams.engine.records import (
     decode_meta,
     encode_json,
 )
-from streams.engine.rows import Own, Rows
+from streams.engine.rows import Rows
 from streams.events import Event
 from streams.profiles import BadState, Profile
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from streams.engine import batches
 from streams.engine.records import Row
 
-pytestmark = pytest.mark.skipif(batches.pack is None, reason="no kernel was built here: no C compiler")
+pytestmark = pytest.mark.skipif(batches.kernel is None, reason="no kernel was built here: no C compiler")
 
 LIMIT = 1_000
 STATE = {"producer_id": 1 << 40, "producer_epoch": 7, "base_sequence": 1 << 20}
@@ -29,23 +29,41 @@ def built(rows: list[Row]) -> list[tuple[bytes, int]]:
 @example([(b"k", None)] * 130)  # numbers of records of one byte and of two
 @example([(None, bytes(size)) for size in (62, 63, 64, 65, 127, 128, 900)])
 def test_they_are_the_bytes_that_aiokafka_makes(rows: list[Row]) -> None:
-    with patch.object(batches, "pack", None):
+    with patch.object(batches, "kernel", None):
         expected = built(rows)
     assert built(rows) == expected
     assert sum(records for _, records in expected) == len(rows)
 
 
-@given(st.lists(st.tuples(st.binary(max_size=70), _values), max_size=200), st.data())
-def test_rows_come_out_of_them_as_they_went_in_or_not_at_all(rows: list[batches.State], data: st.DataObject) -> None:
+KEYS = [b"", b"a", b"b", b"\0own", bytes(70)]
+_records = st.lists(st.tuples(st.sampled_from(KEYS), _values), max_size=200)
+
+
+@given(_records, st.dictionaries(st.sampled_from(KEYS[:3]), st.binary()), st.data())
+def test_rows_come_out_of_them_as_they_went_in_or_not_at_all(
+    records: list[batches.State], held: dict[bytes, bytes], data: st.DataObject
+) -> None:
     with patch.object(batches, "BATCH_BYTES", LIMIT):
-        packed = bytearray(b"".join(batches.packed(rows)))
-    assert batches.unpacked(bytes(packed)) == rows
-    with patch.object(batches, "unpack", None):
-        assert batches.unpacked(bytes(packed)) == rows
-    if rows:
+        packed = bytearray(b"".join(batches.packed(records)))
+    spilled = {key: 7 for key in KEYS[:3] if key not in held}
+
+    def filled() -> tuple[object, ...]:
+        into = dict(held), dict(spilled), dict[bytes, bytes | None]()
+        return batches.unpack_into(bytes(packed), *into), *into, list(into[0])
+
+    compiled = filled()
+    with patch.object(batches, "kernel", None):
+        assert filled() == compiled
+    newest = dict(records)
+    assert compiled[1] == {
+        key: row for key, row in {**held, **newest}.items() if row is not None and not key.startswith(b"\0")
+    }
+    assert compiled[2].keys() == spilled.keys() - newest.keys()
+    assert compiled[3] == {key: row for key, row in newest.items() if key.startswith(b"\0")}
+    if records:
         packed[-1 - data.draw(st.integers(0, min(40, len(packed)) - 1))] ^= 1 << data.draw(st.integers(0, 7))
         with pytest.raises(batches.BadBatch):
-            batches.unpacked(bytes(packed))
+            filled()
 
 
 def test_a_row_that_no_batch_can_hold_is_refused() -> None:

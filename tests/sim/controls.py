@@ -126,7 +126,7 @@ async def _without_waiting(self: rows.Rows) -> None:
     assert self._checkpoint is not None
     self._checkpoint.begin()
     if self._spill is not None:
-        self._checkpoint.add(list(self._spill.move(self._spill.keys()).items()))
+        self._checkpoint.add(list(self._spill.move(list(self._spill.places)).items()))
     self._checkpoint.add([(k, row) for k, row in self.held.items() if k not in self.changed and k not in self._sent])
     self._checkpoint.finish(list(self._own.items()))
 

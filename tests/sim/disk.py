@@ -58,7 +58,7 @@ class Checkpoint:
     def records(self) -> int:
         return len(self._kept.records)
 
-    async def read(self) -> AsyncIterator[list[State]]:
+    async def read(self) -> AsyncIterator[Sequence[State]]:
         for record in self._kept.records:
             await self._process.gate()
             yield [record]
@@ -96,22 +96,16 @@ class Spill:
     """Stands for `streams.engine.spill.Spill`, whose file would outlive the model of a process."""
 
     def __init__(self, folder: Path) -> None:
-        self._rows: dict[bytes, bytes] = {}
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def keys(self) -> list[bytes]:
-        return list(self._rows)
+        self.places: dict[bytes, bytes] = {}
 
     def put(self, rows: Mapping[bytes, bytes]) -> None:
-        self._rows |= rows
+        self.places |= rows
 
     def take(self, key: bytes) -> bytes | None:
-        return self._rows.pop(key, None)
+        return self.places.pop(key, None)
 
     def begin(self) -> None: ...
     def close(self) -> None: ...
 
     def move(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-        return {key: self._rows[key] for key in keys if key in self._rows}
+        return {key: self.places[key] for key in keys if key in self.places}

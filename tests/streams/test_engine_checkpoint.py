@@ -5,17 +5,18 @@ from pathlib import Path
 from unittest.mock import AsyncMock, Mock
 
 import pytest
+from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given
 from hypothesis import strategies as st
 
 from freshet.settings import Settings
 from streams.engine import checkpoint, rows, stage
-from streams.engine.batches import BadBatch, Batch, batches, packed
+from streams.engine.batches import BadBatch, Batch, Own, batches, packed, unpack_into
 from streams.engine.checkpoint import Checkpoint, Taken
 from streams.engine.fold import UserFold
-from streams.engine.records import State
+from streams.engine.records import ROW_OVERHEAD, State
 from streams.engine.ring import BadRing
-from streams.engine.rows import ROW_OVERHEAD, Memory, Own, Rows
+from streams.engine.rows import Memory, Rows
 from streams.engine.transaction import Sent
 from streams.topics import EVENTS, USER_FEATURES
 
@@ -36,7 +37,13 @@ def written(folder: Path) -> None:
 
 
 async def content(of: Checkpoint) -> list[State]:
-    return [record async for some in of.read() for record in some]
+    found: list[State] = []
+    async for commit in of.read():
+        unpack_into(commit, {}, {}, {})  # looks at the checksums
+        records = MemoryRecords(commit)
+        while (batch := records.next_batch()) is not None:
+            found += [(record.key, record.value) for record in batch]
+    return found
 
 
 async def test_a_checkpoint_outlives_its_process(tmp_path: Path) -> None:
@@ -184,13 +191,12 @@ async def _are_a_mapping(folder: Path, steps: list[tuple[str, int, bytes]], memo
         if what == "set":
             mine.set(key, row, mine.get(key))
             current[key] = row
-        elif what == "delete" and taken is None and rewriting is None:  # the log says so, as a restart reads it
+        elif what == "delete" and taken is None and rewriting is None and not mine.changed:  # read, as at a restart
             log.append((key, None))
             mine.load(log[-1:])
             await mine.loaded_to(len(log))
             current.pop(key, None)
             last.pop(key, None)
-            mine.changed.pop(key, None)
         elif what == "take" and taken is None:
             taken, coming = mine.take(), dict(current)
         elif what == "commit":
