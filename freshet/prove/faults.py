@@ -129,13 +129,13 @@ class KillInRestore(Fault):
     kills = 2
 
     def inject(self, rig: Rig, rnd: random.Random) -> str:
-        name, nth = rnd.choice(rig.workers()), rnd.randint(1, 100)
+        name, nth = rnd.choice(rig.workers()), rnd.randint(1, 8)
         process = rig.process(name)
         before = process.exits[-9]
         process.first_orders.append(f"kill in_restore {nth}")
         process.signal(signal.SIGKILL)
-        rig.until(lambda: process.exits[-9] > before + 1, f"record {nth} of a restore of {name}", REACHED_S)
-        return f"{name}, then at record {nth} of its restore"
+        rig.until(lambda: process.exits[-9] > before + 1, f"piece {nth} of a restore of {name}", REACHED_S)
+        return f"{name}, then at piece {nth} of its restore"
 
 
 @dataclass
