@@ -187,8 +187,8 @@ class Settings(BaseSettings):
     checkpoint_rows: int = Field(
         50_000,
         ge=1,
-        description="A partition's checkpoint grows with each commit. It is rewritten once it holds twice the rows that "
-        "there are and so many more: fewer make a restart quicker and cost more writes.",
+        description="A partition's checkpoint grows with each commit. It is rewritten once it holds twice the rows "
+        "that there are and so many more: fewer make a restart quicker and cost more writes.",
     )
     dedup_window: int = Field(
         65_536,
