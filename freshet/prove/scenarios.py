@@ -89,10 +89,10 @@ def _points(kills: int, rnd: random.Random) -> list[Fault]:
                 "before_end",
                 "after_end",
                 "after_checkpoint",
-                "in_rewriting",
-                "after_rewriting",
             )
         ),
+        f.KillAt("in_rewriting", at_most=3),
+        f.KillAt("after_rewriting", at_most=1),
         f.KillInRestore(),
         f.KillAt("before_redis", "online0", 3),
         f.KillAt("after_redis", "online0", 3),
@@ -130,7 +130,7 @@ _ALL = (
     Scenario(
         "short",
         "some of all: the form that runs in the tests",
-        _these(f.KillWorker(), f.Zombie(), f.KillInRestore(), f.KillAt("in_rewriting"), f.KillSink("online0")),
+        _these(f.KillWorker(), f.Zombie(), f.KillInRestore(), f.KillAt("in_rewriting", at_most=3), f.KillSink("online0")),
         RETRIES,
         apart_s=0.7,
     ),
