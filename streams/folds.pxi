@@ -77,6 +77,17 @@ cdef class Outbox:
         return 0
 
 
+cdef extern from *:
+    """
+    #if defined(__GNUC__)
+    #define fetch_ahead(at) __builtin_prefetch(at)
+    #else
+    #define fetch_ahead(at)
+    #endif
+    """
+    void fetch_ahead(const void* at) nogil
+
+
 cdef struct Touched:
     int64_t newest, version
     Py_ssize_t first, last      # its events; -1 while there is none
@@ -111,7 +122,7 @@ cdef class Touching:
 
     cdef Touched* _touch(self, bytes key, bytes row) except NULL:
         """A key that was not touched yet."""
-        cdef Py_ssize_t n = len(self._rows)
+        cdef Py_ssize_t n = len(self._rows), at
         cdef Touched* more
         if n == self._room:
             more = <Touched*>realloc(self._touched, sizeof(Touched) * (2 * n + 64))
@@ -120,6 +131,9 @@ cdef class Touching:
             self._touched, self._room = more, 2 * n + 64
         self._index[key] = n
         self._rows.append(row)
+        if row is not None:  # it is folded once the chunk is read: of a million rows few are in the processor's cache
+            for at in range(0, PyBytes_GET_SIZE(row), 64):
+                fetch_ahead(PyBytes_AS_STRING(row) + at)
         more = &self._touched[n]
         more.newest, more.version, more.first, more.last = 0, -1, -1, -1
         return more
