@@ -186,7 +186,9 @@ cdef class Users(Touching):
             self._advance(fold, most)
 
     cdef int _read(self, fold, list records) except -1:
-        cdef object meta = fold.meta, remember = fold.ring.add, hashed, found
+        cdef object meta = fold.meta, ring = fold.ring, hashed, found
+        cdef Py_ssize_t room = ring.room
+        cdef list fresh = []
         cdef set seen = fold.ring.seen
         cdef int64_t offset, expected = meta.next_offset
         cdef int64_t applied = 0, late = 0, duplicate = 0
@@ -231,12 +233,17 @@ cdef class Users(Touching):
                     events.drop()
                     continue
                 mine.newest = max(mine.newest, event.event_time)
-                remember(hashed)
+                seen.add(hashed)
+                fresh.append(hashed)
+                if len(fresh) == room:  # what is forgotten then must not depend on how records are cut into chunks
+                    ring.extend(fresh)
+                    fresh, room = [], ring.room
                 applied += 1
                 fingerprint += number
                 self._give(mine, events.n - 1, offset)
                 self.outbox.add(event, events.categories + event.first)
         finally:
+            ring.extend(fresh)
             meta.next_offset = expected
             meta.applied += applied
             meta.late += late

@@ -5,6 +5,7 @@ source: an oracle, a backfill and a worker after any crash agree on what is a du
 """
 
 from array import array
+from collections.abc import Iterable
 from struct import Struct
 
 BLOCK = 512
@@ -34,7 +35,16 @@ class Ring:
     def add(self, hashed: int) -> None:
         """Remember one id that is not in `seen`."""
         self.seen.add(hashed)
-        self._fresh.append(hashed)
+        self.extend((hashed,))
+
+    @property
+    def room(self) -> int:
+        """How many more ids the growing block takes."""
+        return BLOCK - len(self._fresh)
+
+    def extend(self, hashed: Iterable[int]) -> None:
+        """Ids that were put into `seen` just now, at most `room`."""
+        self._fresh.extend(hashed)
         if len(self._fresh) == BLOCK:
             self._blocks[self._index] = self._changed[self._index] = self._fresh
             self._index, self._fresh = self._index + 1, array("Q")

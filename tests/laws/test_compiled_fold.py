@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from unittest.mock import patch
 
 import msgspec
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from feature_repo.features import item, user
 from streams.engine import fold as folds
-from streams.engine import states
+from streams.engine import ring, states
 from streams.engine.fold import Gap, ItemFold, UserFold
 from streams.engine.records import Record, encode_json
 from streams.engine.states import ProfileFold
@@ -149,6 +150,21 @@ def test_both_folds_of_events_make_the_same_of_any_records(
             assert [_fold(fold, handed) for fold in items] == ["", ""]
             cuts = [_cut(fold) for fold in items]
             assert cuts[0] == cuts[1]
+
+
+@given(ids=st.lists(st.integers(0, 14), max_size=60), cuts=st.sets(st.integers(0, 60), max_size=5))
+def test_both_folds_forget_an_id_at_the_same_event_however_records_are_cut(ids: list[int], cuts: set[int]) -> None:
+    """With a dedup memory of two blocks of four ids, which is full and moves on in the middle of a chunk."""
+    one = Event("", "u0", "i", "view", 1_780_000_000_000_000, 1_780_000_000_000_000)
+    records = [(n, b"u0", encode(msgspec.structs.replace(one, event_id=f"e{k}"))) for n, k in enumerate(ids)]
+    edges = [0, *sorted(cut for cut in cuts if cut < len(ids)), len(ids)]
+    with patch.object(ring, "BLOCK", 4):
+        compiled, plain = _both(UserFold, partition_of(b"u0", PARTITIONS), 8, 60_000_000, partitions=PARTITIONS)
+        for record in records:
+            plain.fold([record])
+        for start, end in pairwise(edges):
+            compiled.fold(records[start:end])
+        assert _cut(compiled) == _cut(plain)
 
 
 @given(
