@@ -12,7 +12,12 @@ from typing import NamedTuple
 import mmh3
 
 from streams.events import Micros
-from streams.profiles import Header
+from streams.profiles import Header, header
+
+try:
+    from streams import kernel
+except ImportError:  # no C compiler where Freshet was installed
+    kernel = None  # type: ignore[assignment]
 
 PROJECT = "freshet"
 """Feast's project: the end of every key in Redis. `feature_store.yaml` says the same."""
@@ -40,6 +45,10 @@ class StoredRow(NamedTuple):
     rank: bytes
     names: tuple[bytes, ...]
     values: tuple[bytes, ...]
+
+
+class NoState(ValueError):
+    """Bytes that should be a profile's state. Its arguments are their key and they."""
 
 
 def entity_key(join_key: str, value: str) -> bytes:
@@ -93,6 +102,25 @@ def stored(profile: str, key: bytes, data: bytes, head: Header) -> StoredRow:
     """The row of a profile's state, `data`, whose header is `head`, under the hash `key`."""
     values = pack_time(head.event_time), pack_bytes(data), pack_int(head.version)
     return StoredRow(key, rank(head.version, head.event_time), _names(profile), values)
+
+
+def stored_rows(
+    profile: str, join_key: str, states: list[tuple[bytes, bytes]]
+) -> tuple[list[StoredRow], list[Micros]]:
+    """The rows of (key, state) pairs of a profile, and when the newest event of each arrived. Raises `NoState`."""
+    if kernel is not None:
+        try:
+            return kernel.stored(StoredRow, _names(profile), _key_head(join_key), _PROJECT, states)
+        except ValueError as error:
+            raise NoState(*error.args) from None
+    rows, arrivals = [], []
+    for key, data in states:
+        head = header(data)
+        if head is None:
+            raise NoState(key, data)
+        rows.append(stored(profile, entity_key(join_key, key.decode()), data, head))
+        arrivals.append(head.created)
+    return rows, arrivals
 
 
 @cache

@@ -1,9 +1,10 @@
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from streams.aggregates import Aggregate
 from streams.events import Event
 
+T = TypeVar("T")
 Reached = Callable[[str], list[tuple[int, Aggregate, float | None]]]
 Feature = tuple[int, str, list[tuple[int, int]], list[tuple[int, int, int]], str, int, int, bool, tuple[Any, ...]]
 
@@ -31,6 +32,10 @@ def fill(
     own: dict[bytes, bytes | None],
     overhead: int,
 ) -> int: ...
+
+def stored(
+    kind: type[T], names: tuple[bytes, ...], head: bytes, tail: bytes, rows: list[tuple[bytes, bytes]]
+) -> tuple[list[T], list[int]]: ...
 
 class Outbox:
     def take(self, source: int, passed: dict[int, int], most: int) -> list[tuple[int, bytes]]: ...

@@ -562,3 +562,4 @@ cdef class Kernel:
 
 include "folds.pxi"
 include "batches.pxi"
+include "rows.pxi"

@@ -23,16 +23,16 @@ from feature_repo import compare_and_set
 from feature_repo.features import item, user
 from feature_repo.layout import (
     VIEWS,
-    StoredRow,
+    NoState,
     entity_key,
     rank_field,
     state_field,
-    stored,
+    stored_rows,
     time_field,
     version_field,
 )
 from freshet.settings import Settings
-from streams.profiles import Profile, header, is_meta_key
+from streams.profiles import Profile, is_meta_key
 from streams.sinks import metrics
 from streams.sinks.progress import Progress
 from streams.topics import ITEM_FEATURES, TOPICS, USER_FEATURES
@@ -138,27 +138,23 @@ class OnlineSink:
     def _write_rows(self, name: str, rows: dict[bytes, bytes | None]) -> None:
         profile = SOURCES[name]
         view = VIEWS[profile.name]
-        ready: list[StoredRow] = []
-        created: list[int] = []
-        for key, data in rows.items():
-            hashed = entity_key(profile.key, key.decode())
-            if data is None:
-                fields = (time_field(view), rank_field(view), state_field(profile.name), version_field(profile.name))
-                self._redis.execute_command("HDEL", hashed, *fields)  # type: ignore[no-untyped-call]
-                continue
-            head = header(data)
-            if head is None:
-                raise Lost(
-                    f"{name} holds {len(data)} bytes under {key[:80]!r} that are no state; "
-                    "is another application writing to it?"
-                )
-            ready.append(stored(profile.name, hashed, data, head))
-            created.append(head.created)
+        fields = time_field(view), rank_field(view), state_field(profile.name), version_field(profile.name)
+        for key in (key for key, data in rows.items() if data is None):
+            self._redis.execute_command("HDEL", entity_key(profile.key, key.decode()), *fields)  # type: ignore[no-untyped-call]
+        states = [(key, data) for key, data in rows.items() if data is not None]
+        try:
+            ready, arrivals = stored_rows(profile.name, profile.key, states)
+        except NoState as error:
+            key, data = error.args
+            raise Lost(
+                f"{name} holds {len(data)} bytes under {key[:80]!r} that are no state; "
+                "is another application writing to it?"
+            ) from error
         written = compare_and_set.write(self._redis, view, ready)
         metrics.WRITTEN.labels("online", name).inc(written)
         metrics.STALE.labels(name).inc(len(ready) - written)
         now, observe = time.time(), metrics.FRESHNESS.labels(view).observe
-        for at in created:
+        for at in arrivals:
             if (age := now - at / 1e6) < FRESH_S:
                 observe(age)
 

@@ -88,28 +88,33 @@ class Client:
             self.store.set(keys[0], str(p), str(offset))
         return 1
 
-    def pipeline(self, transaction: bool = False) -> "Pipeline":
-        return Pipeline(self.store)
+    @property
+    def connection_pool(self) -> "Connection":
+        return Connection(self.store)
 
     def script_load(self, script: str) -> None: ...
 
 
-class Pipeline:
-    def __init__(self, store: Store) -> None:
-        self._store, self._calls = store, list[tuple[Any, ...]]()
+class Connection:
+    """One, and the pool that lends it."""
 
-    def __enter__(self) -> "Pipeline":
+    def __init__(self, store: Store) -> None:
+        self._store, self._replies = store, list[int]()
+
+    def get_connection(self) -> "Connection":
         return self
 
-    def __exit__(self, *_: object) -> None: ...
+    def release(self, connection: "Connection") -> None: ...
 
-    def evalsha(self, sha: str, count: int, *rest: Any) -> None:
-        assert sha == compare_and_set._SHA
-        self._calls.append((rest[:count], *rest[count:]))
+    def disconnect(self) -> None: ...
 
-    def execute(self) -> list[int]:
+    def send_command(self, command: str, sha: str, count: int, *rest: Any) -> None:
+        assert (command, sha) == ("EVALSHA", compare_and_set._SHA)
         self._store.call()
-        return [self._run(*call) for call in self._calls]
+        self._replies.append(self._run(rest[:count], *rest[count:]))
+
+    def read_response(self) -> int:
+        return self._replies.pop(0)
 
     def _run(self, keys: tuple[bytes, ...], name: bytes, ttl_s: int, width: int, *args: Any) -> int:
         self._store.begin()
