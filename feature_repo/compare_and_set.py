@@ -57,8 +57,9 @@ def write(
 ) -> int:
     """Write rows of one view; all have the same names. Returns how many were written; the others were stale.
 
-    All calls go in one round trip, and Redis works on one while the next is packed. `one_key_a_call` is for Redis Cluster, whose scripts may touch one slot only.
-    Raises redis-py's errors; then some of the rows may be written, and writing all again does no harm.
+    All calls go in one round trip, and Redis works on one while the next is packed. `one_key_a_call` is for Redis
+    Cluster, whose scripts may touch one slot only. Raises redis-py's errors; then some of the rows may be written, and
+    writing all again does no harm.
     """
     if not rows:
         return 0
@@ -87,8 +88,9 @@ def _run(client: _Client, calls: Iterable[list[bytes | int]]) -> int:
     connection = client.connection_pool.get_connection()
     try:
         sent = 0
-        for sent, arguments in enumerate(calls, 1):
+        for arguments in calls:
             connection.send_command("EVALSHA", _SHA, *arguments)
+            sent += 1
         return sum(connection.read_response() for _ in range(sent))
     except BaseException:
         connection.disconnect()  # else the next caller would read the answers that are left

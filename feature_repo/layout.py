@@ -104,9 +104,7 @@ def stored(profile: str, key: bytes, data: bytes, head: Header) -> StoredRow:
     return StoredRow(key, rank(head.version, head.event_time), _names(profile), values)
 
 
-def stored_rows(
-    profile: str, join_key: str, states: list[tuple[bytes, bytes]]
-) -> tuple[list[StoredRow], list[Micros]]:
+def stored_rows(profile: str, join_key: str, states: list[tuple[bytes, bytes]]) -> tuple[list[StoredRow], list[Micros]]:
     """The rows of (key, state) pairs of a profile, and when the newest event of each arrived. Raises `NoState`."""
     if kernel is not None:
         try:

@@ -26,10 +26,10 @@ def prepare(folder: Path, *, port: int) -> list[str]:
     """Make `folder` ready and return the command of a Redis on `127.0.0.1:port` that keeps its data there.
 
     Every write is in the append-only file within a second. The file is rewritten at 1 GB and each time that it has
-    doubled since: by default, from 64 MB on, a stream of rows would have it rewritten every few seconds. States do not
-    compress by much, so the rewritten file is not compressed. A hash with values of up to 8 kB is one block of memory
-    instead of a table: a third less memory. Never evicts: a full memory fails loudly instead. Keeps its process title, because writing one would overwrite the environment by
-    which `watch` finds it.
+    doubled since: by default, from 64 MB on, a stream of rows would have it rewritten every few seconds. It is not
+    compressed, as states hardly become smaller. A hash with values of up to 8 kB is one block of memory and no table.
+    Never evicts: a full memory fails loudly instead. Keeps its process title, because writing one would overwrite the
+    environment by which `watch` finds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     options = {
