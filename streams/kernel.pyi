@@ -32,7 +32,6 @@ def fill(
     own: dict[bytes, bytes | None],
     overhead: int,
 ) -> int: ...
-
 def stored(
     kind: type[T], names: tuple[bytes, ...], head: bytes, tail: bytes, rows: list[tuple[bytes, bytes]]
 ) -> tuple[list[T], list[int]]: ...

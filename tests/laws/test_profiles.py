@@ -71,7 +71,7 @@ def test_where_there_is_a_compiler_the_folds_are_compiled() -> None:
     """Or every test of what is compiled would be skipped without a word."""
     assert user.compiled
     assert item.compiled
-    assert batches.pack is not None
+    assert batches.kernel is not None
 
 
 @pytest.mark.skipif(not user.compiled, reason="no kernel was built here: no C compiler")
