@@ -15,9 +15,9 @@ from streams.events import Micros
 from streams.profiles import Header, header
 
 try:
-    from streams import kernel
+    from streams.kernel import stored as stored_by_kernel
 except ImportError:  # no C compiler where Freshet was installed
-    kernel = None  # type: ignore[assignment]
+    stored_by_kernel = None  # type: ignore[assignment]
 
 PROJECT = "freshet"
 """Feast's project: the end of every key in Redis. `feature_store.yaml` says the same."""
@@ -106,9 +106,9 @@ def stored(profile: str, key: bytes, data: bytes, head: Header) -> StoredRow:
 
 def stored_rows(profile: str, join_key: str, states: list[tuple[bytes, bytes]]) -> tuple[list[StoredRow], list[Micros]]:
     """The rows of (key, state) pairs of a profile, and when the newest event of each arrived. Raises `NoState`."""
-    if kernel is not None:
+    if stored_by_kernel is not None:
         try:
-            return kernel.stored(StoredRow, _names(profile), _key_head(join_key), _PROJECT, states)
+            return stored_by_kernel(StoredRow, _names(profile), _key_head(join_key), _PROJECT, states)
         except ValueError as error:
             raise NoState(*error.args) from None
     rows, arrivals = [], []

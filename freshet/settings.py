@@ -172,7 +172,7 @@ class Settings(BaseSettings):
         description="How often the worker commits a partition of users. Shorter is fresher and costs more CPU.",
     )
     item_commit_interval_ms: int = Field(
-        1_000,
+        2_000,
         ge=20,
         le=60_000,
         description="The same for items. Many events meet the same item, so a longer one writes far fewer states; what "

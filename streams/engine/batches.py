@@ -17,9 +17,10 @@ from streams.engine.records import ROW_OVERHEAD, Row, State
 from streams.profiles import is_meta_key
 
 try:
-    from streams import kernel
+    from streams.kernel import fill as fill_packed
+    from streams.kernel import pack
 except ImportError:  # no C compiler where Freshet was installed
-    kernel = None  # type: ignore[assignment]
+    fill_packed = pack = None  # type: ignore[assignment]
 
 BATCH_BYTES = 1_000_000
 """A batch is one record to the broker's limit (1,048,588 by default, checked by `streams.topics`)."""
@@ -65,8 +66,8 @@ class BadBatch(RuntimeError):
 def batches(rows: Iterable[Row]) -> list[Batch]:
     """Rows in their order, in as few batches as hold them. Raises `ValueError` for a row that none can hold."""
     at_ms = int(time() * 1000)
-    if kernel is not None:
-        return [PackedBatch(data, records, at_ms) for data, records in kernel.pack(list(rows), BATCH_BYTES)]
+    if pack is not None:
+        return [PackedBatch(data, records, at_ms) for data, records in pack(list(rows), BATCH_BYTES)]
     made: list[Batch] = []
     batch = _builder()
     for key, value in rows:
@@ -134,11 +135,11 @@ def unpack_into(data: bytes, held: dict[bytes, bytes], spilled: Places, own: Own
             end = at + _LENGTH_FROM + length
             if end > len(data) or crc32c(memoryview(data)[at + _CRC_FROM : end]) != crc:
                 raise BadBatch(f"the batch at byte {at} is not as it was written")
-            if kernel is None:
+            if fill_packed is None:
                 records = [(record.key, record.value) for record in DefaultRecordBatch(data[at:end])]
                 growth += fill(records, held, spilled, own)
             else:
-                growth += kernel.fill(data, at + _HEADER.size, end, held, spilled, own, ROW_OVERHEAD)
+                growth += fill_packed(data, at + _HEADER.size, end, held, spilled, own, ROW_OVERHEAD)
             at = end
     except (error, ValueError) as damage:
         raise BadBatch(f"the batch at byte {at} is none: {damage}") from damage

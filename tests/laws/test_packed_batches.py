@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from streams.engine import batches
 from streams.engine.records import Row
 
-pytestmark = pytest.mark.skipif(batches.kernel is None, reason="no kernel was built here: no C compiler")
+pytestmark = pytest.mark.skipif(batches.pack is None, reason="no kernel was built here: no C compiler")
 
 LIMIT = 1_000
 STATE = {"producer_id": 1 << 40, "producer_epoch": 7, "base_sequence": 1 << 20}
@@ -29,7 +29,7 @@ def built(rows: list[Row]) -> list[tuple[bytes, int]]:
 @example([(b"k", None)] * 130)  # numbers of records of one byte and of two
 @example([(None, bytes(size)) for size in (62, 63, 64, 65, 127, 128, 900)])
 def test_they_are_the_bytes_that_aiokafka_makes(rows: list[Row]) -> None:
-    with patch.object(batches, "kernel", None):
+    with patch.object(batches, "pack", None):
         expected = built(rows)
     assert built(rows) == expected
     assert sum(records for _, records in expected) == len(rows)
@@ -52,7 +52,7 @@ def test_rows_come_out_of_them_as_they_went_in_or_not_at_all(
         return batches.unpack_into(bytes(packed), *into), *into, list(into[0])
 
     compiled = filled()
-    with patch.object(batches, "kernel", None):
+    with patch.object(batches, "fill_packed", None):
         assert filled() == compiled
     newest = dict(records)
     assert compiled[1] == {

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from feature_repo import layout
 from feature_repo.features import item, user
 from streams.aggregates import DAY, HOUR, TILE, BadDeclaration, Count, Decayed, Distinct, Mean, Recent, Since, Sum, on
 from streams.engine import batches
@@ -71,7 +72,8 @@ def test_where_there_is_a_compiler_the_folds_are_compiled() -> None:
     """Or every test of what is compiled would be skipped without a word."""
     assert user.compiled
     assert item.compiled
-    assert batches.kernel is not None
+    assert batches.pack is not None
+    assert layout.stored_by_kernel is not None
 
 
 @pytest.mark.skipif(not user.compiled, reason="no kernel was built here: no C compiler")

@@ -11,7 +11,7 @@ from feature_repo.features import item, user
 from streams.events import LATEST
 from streams.profiles import Profile
 
-pytestmark = pytest.mark.skipif(layout.kernel is None, reason="no kernel was built here: no C compiler")
+pytestmark = pytest.mark.skipif(layout.stored_by_kernel is None, reason="no kernel was built here: no C compiler")
 
 _heads = st.tuples(st.integers(-1, (1 << 63) - 2), st.integers(0, LATEST), st.integers(0, LATEST))
 _keys = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
@@ -29,7 +29,7 @@ def state(profile: Profile, version: int, at: int, arrival: int, size: int) -> b
 def test_rows_are_those_of_the_definition(drawn: list[tuple[str, tuple[int, int, int], int]]) -> None:
     for profile in (user, item):
         states = [(key.encode(), state(profile, *head, size)) for key, head, size in drawn]
-        with patch.object(layout, "kernel", None):
+        with patch.object(layout, "stored_by_kernel", None):
             expected = layout.stored_rows(profile.name, profile.key, states)
         assert layout.stored_rows(profile.name, profile.key, states) == expected
         assert expected[1] == [arrival for _, (_, _, arrival), _ in drawn]
@@ -40,6 +40,7 @@ def test_rows_are_those_of_the_definition(drawn: list[tuple[str, tuple[int, int,
 @pytest.mark.parametrize("compiled", [False, True])
 def test_bytes_that_are_no_state_are_refused(wrong: bytes, compiled: bool) -> None:
     states = [(b"a", state(user, 1, 1, 1, 0)), (b"b", wrong)]
-    with patch.object(layout, "kernel", layout.kernel if compiled else None), pytest.raises(layout.NoState) as refused:
+    by_kernel = layout.stored_by_kernel if compiled else None
+    with patch.object(layout, "stored_by_kernel", by_kernel), pytest.raises(layout.NoState) as refused:
         layout.stored_rows("user", "user_id", states)
     assert refused.value.args == (b"b", wrong)

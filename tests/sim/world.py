@@ -256,7 +256,7 @@ def models_in() -> Iterator[None]:
             (online, "AIOKafkaConsumer", Consumer), (online, "Redis", Client),
             (owner, "leave", leave), (stage, "leave", leave), (ring, "BLOCK", 2), (stage, "CHUNK", 2),
             (stage, "Checkpoint", Checkpoint), (rows, "Spill", Spill),
-            (batches, "kernel", None), (rows, "unpack_into", batches.fill), (batches, "_builder", Builder),
+            (batches, "pack", None), (rows, "unpack_into", batches.fill), (batches, "_builder", Builder),
             (stage, "gc", SimpleNamespace(collect=lambda: None, freeze=lambda: None)),
             (fold, "user", user), (fold, "item", item),
             (online, "SOURCES", {USER_FEATURES: user, ITEM_FEATURES: item}),
