@@ -27,6 +27,7 @@ def built(rows: list[Row]) -> list[tuple[bytes, int]]:
 
 @given(st.lists(st.tuples(_keys, _values), max_size=200))
 @example([(b"k", None)] * 130)  # numbers of records of one byte and of two
+@example([(None, bytes(71)), (None, bytes(850))])  # exactly full
 @example([(None, bytes(size)) for size in (62, 63, 64, 65, 127, 128, 900)])
 def test_they_are_the_bytes_that_aiokafka_makes(rows: list[Row]) -> None:
     with patch.object(batches, "pack", None):
