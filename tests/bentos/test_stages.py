@@ -1,5 +1,8 @@
 """The stages one by one, against plain formulas."""
 
+import tracemalloc
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-from bentos.inputs import Floats, History, ItemTable
+from bentos.inputs import ITEM_COLUMNS, RANKED_COLUMNS, Floats, History, ItemTable, item_inputs
 from bentos.stages.rank import gap_bucket, rank
 from bentos.stages.recall import SOURCES, ItemToItem, LightGCN, Scores, candidates
 from bentos.stages.rerank import diversify
@@ -182,6 +185,19 @@ def test_matrices_of_one_list_of_items_share_what_is_derived() -> None:
     table.describe(Item("i2", "", ("war",)))
     table.at(3 * TILE).derive(owner, lambda: made.append(1))
     assert len(made) == 2
+
+
+def test_what_ranking_is_told_of_items_is_made_in_little_more_memory_than_it_takes() -> None:
+    """Each tile makes it anew: what it takes beside itself for a moment is what a serving process grows by."""
+    values = np.random.default_rng(3).normal(scale=100, size=(20_000, len(ITEM_COLUMNS)))
+    items = replace(item_matrix(), values=values, ids=tuple(map(str, range(len(values)))))
+    tracemalloc.start()
+    made = item_inputs(items)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    plain = np.log1p(np.maximum(values[:, [ITEM_COLUMNS.index(name) for name in RANKED_COLUMNS]], 0))
+    np.testing.assert_array_equal(made, plain.astype(np.float32))
+    assert peak < 1.5 * made.nbytes
 
 
 def test_the_size_of_the_small_world() -> None:
