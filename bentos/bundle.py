@@ -28,7 +28,7 @@ from bentos.taste import Taste
 from feature_repo.features import item as item_profile
 from feature_repo.features import user as user_profile
 
-FORMAT = 4
+FORMAT = 5
 MANIFEST, ITEMS, RECALL, DIN, RANKNET, LAMBDARANK = (
     "manifest.json",
     "items.json",

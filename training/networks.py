@@ -18,16 +18,19 @@ def _weights(module: nn.Module) -> dict[str, Floats]:
 class DinModule(nn.Module):
     """`bentos.stages.rank.Din` while it learns, for b questions at once.
 
-    `inputs` columns (see `bentos.inputs.input_names`), item vectors of `dim`. Two heads share all but one row.
+    `inputs` columns (see `bentos.inputs.input_names`), item vectors of `dim`. Two heads share all but one row. `linear`
+    is what the scaled inputs add to the first: nothing while the network learns.
     """
 
     mean: Tensor
     scale: Tensor
+    linear: Tensor
 
     def __init__(self, inputs: int, dim: int, hidden: int = 64) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(inputs))
         self.register_buffer("scale", torch.ones(inputs))
+        self.register_buffer("linear", torch.zeros(inputs))
         self.project = nn.Linear(dim, ATTENTION_UNITS)
         self.gap = nn.Embedding(GAPS, ATTENTION_UNITS)
         self.of_history = nn.Linear(ATTENTION_UNITS, ATTENTION_UNITS, bias=False)
@@ -65,8 +68,8 @@ class DinModule(nn.Module):
         weights = torch.softmax(logits.masked_fill(~mask[:, None, :], -1e9), -1) * mask[:, None, :]
         pooled = weights @ h
         scaled = (rows - self.mean) / self.scale
-        scores: Tensor = self.head(torch.cat([scaled, c, pooled, pooled * c], -1))
-        return scores, weights
+        liking, conversion = self.head(torch.cat([scaled, c, pooled, pooled * c], -1)).unbind(-1)
+        return torch.stack([liking + scaled @ self.linear, conversion], -1), weights
 
     def din(self) -> Din:
         """What is served."""

@@ -13,6 +13,7 @@ import lightgbm
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.optimize import minimize
 from torch import nn
 
 from bentos.cascade import Features
@@ -26,6 +27,10 @@ from training.parallel import ALONE, Crew, add_up, part
 SEED = 7
 CONVERSION = 0.3
 """What the second head's loss weighs: 1 costs the first one 1% of its NDCG on MovieLens, .3 nothing that shows."""
+LINEAR = 0.5
+"""The linear path's part of ranking's logits: what a plain average of two models makes it, and nothing finer."""
+PENALTY = 3e-3
+"""Half of it times the squared length of the linear path's weights is added to its loss."""
 LEAST_TRAIN, LEAST_HELD = 50, 20
 """Lists with a positive that fitting needs."""
 
@@ -98,7 +103,7 @@ def _loss(din: DinModule, lists: Sequence[Listing], picks: Sequence[npt.NDArray[
 
 
 def fit_din(train: Sequence[Listing], *, epochs: int, learning_rate: float, size: int = 40, batch: int = 64) -> Din:
-    """Fit DIN on lists that have a positive each."""
+    """Fit DIN on lists that have a positive each, and average its logits with those of a linear model."""
     rng, dim = np.random.default_rng(SEED), train[0].features.vectors.shape[1]
     torch.manual_seed(SEED)
     din = DinModule(train[0].features.inputs.shape[1], dim)
@@ -120,7 +125,41 @@ def fit_din(train: Sequence[Listing], *, epochs: int, learning_rate: float, size
             nn.utils.clip_grad_norm_(din.parameters(), 1.0)
             optimizer.step()
             schedule.step()
-    return din.din()
+    return beside(din.din(), fit_linear(train, din.mean.numpy(), din.scale.numpy()))
+
+
+def fit_linear(train: Sequence[Listing], mean: Floats, scale: Floats, size: int = 100) -> Floats:
+    """Weights [f] of the scaled inputs whose softmax over each list comes nearest to its positives' share.
+
+    What is the same for all of a list, like the user's values, gets 0. Convex, so no seed but that of the negatives
+    takes part.
+    """
+    rng = np.random.default_rng(SEED)
+    picks = [x.sample(size, rng) for x in train]
+    rows = np.concatenate([x.features.inputs[p] for x, p in zip(train, picks, strict=True)])
+    rows -= mean
+    rows /= scale
+    target = np.concatenate([x.labels[p] / x.labels.sum() for x, p in zip(train, picks, strict=True)])
+    sizes = np.array([len(p) for p in picks])
+    starts = np.cumsum(sizes) - sizes
+
+    def loss(w: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+        z = (rows @ w.astype(np.float32)).astype(np.float64)
+        z -= np.repeat(np.maximum.reduceat(z, starts), sizes)
+        z -= np.repeat(np.log(np.add.reduceat(np.exp(z), starts)), sizes)
+        off = (np.exp(z) - target).astype(np.float32) @ rows
+        return float(-(target @ z) / len(train) + PENALTY / 2 * (w @ w)), off / len(train) + PENALTY * w
+
+    weights: Floats = minimize(loss, np.zeros(rows.shape[1]), jac=True, method="L-BFGS-B").x.astype(np.float32)
+    return weights
+
+
+def beside(din: Din, linear: Floats) -> Din:
+    """The same network with a linear path in its logits of liking, `LINEAR` of them; conversion stays as it is."""
+    weights = {name: values.copy() for name, values in din.weights.items()}
+    for name in ("head.4.weight", "head.4.bias"):
+        weights[name][0] *= np.float32(1 - LINEAR)
+    return Din(weights | {"linear": np.float32(LINEAR) * linear})
 
 
 def fit_ranknet(

@@ -180,8 +180,9 @@ def network(g: Graph, din: Din, rows: str, history: str, gaps: str, mask: str, c
     weights = g.Softmax(g.Where(mask, attended, -1e9), axis=-1)
     attention = g.Mul(weights, g.Cast(mask, to=FLOAT))
     pooled = g.MatMul(attention, h)
-    x = g.Concat(g.Div(g.Sub(rows, w["mean"]), w["scale"]), c, pooled, g.Mul(pooled, c), axis=-1)
+    scaled = g.Div(g.Sub(rows, w["mean"]), w["scale"])
+    x = g.Concat(scaled, c, pooled, g.Mul(pooled, c), axis=-1)
     for layer in (0, 2):
         x = g.LeakyRelu(linear(x, f"head.{layer}"), alpha=w[f"head.{layer + 1}.weight"].item())
     last = g.Gemm(x, w["head.4.weight"][:1], w["head.4.bias"][:1], transB=1)  # of liking; conversion is the server's
-    return g.Squeeze(last, [1]), attention
+    return g.Squeeze(g.Add(last, g.MatMul(scaled, w["linear"][:, None])), [1]), attention

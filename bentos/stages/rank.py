@@ -3,6 +3,7 @@
 The candidate attends to the history (Zhou et al., KDD 2018); the first layer of the attention is factorised,
 `W [h, c, h - c, h * c] = (W1 + W3) h + ((W2 - W3) + W4 h) c`, where `W4 h` scales the columns of W4: one product of the
 candidates with a matrix that the history makes gives the same numbers for a sixth of the time.
+Beside the network stands a linear model of the same inputs; the logits of both are averaged (`training.rankers`).
 It is computed in NumPy: serving starts without torch, and answers a little sooner. The network that learns is
 `training.networks.DinModule`; a test holds the two against each other.
 """
@@ -89,11 +90,14 @@ class Din:
     def scores(self, rows: Floats, pooled: Floats, candidates: Floats) -> Floats:
         """Of liking and of conversion: logits [m, 2]. `pooled` [m, u] is what attention made of the history."""
         w = self.weights
-        x = np.concatenate([(rows - w["mean"]) / w["scale"], candidates, pooled, pooled * candidates], 1)
+        scaled = (rows - w["mean"]) / w["scale"]
+        x = np.concatenate([scaled, candidates, pooled, pooled * candidates], 1)
         for layer in (0, 2):
             x = self._linear(x, f"head.{layer}")
             x = np.where(x > 0, x, x * w[f"head.{layer + 1}.weight"])
-        return self._linear(x, "head.4")
+        out = self._linear(x, "head.4")
+        out[:, 0] += scaled @ w["linear"]
+        return out
 
     def _linear(self, x: Floats, layer: str) -> Floats:
         out: Floats = x @ self.weights[f"{layer}.weight"].T

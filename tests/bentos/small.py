@@ -71,6 +71,8 @@ def cascade(size: int = 20, diversity: float = 0.0) -> Cascade:
     weights = csr_matrix(rng.normal(size=(ITEMS, ITEMS)).astype(np.float32))
     vectors = rng.normal(size=(ITEMS, DIM)).astype(np.float32)
     inputs = len(input_names(SOURCES))
+    din = DinModule(inputs, DIM)
+    din.linear.normal_()
     return Cascade(
         Recall(
             {f"i{n}": n for n in range(ITEMS)},
@@ -81,7 +83,7 @@ def cascade(size: int = 20, diversity: float = 0.0) -> Cascade:
         vectors,
         tower(rng),
         Taste(unit(rng.normal(size=(ITEMS, 4)).astype(np.float32))),
-        DinModule(inputs, DIM).din(),
+        din.din(),
         RankNetModule(inputs + 1).ranknet(),
         size,
         diversity,

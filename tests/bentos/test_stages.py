@@ -40,7 +40,7 @@ def test_what_is_served_is_what_was_trained(seed: int, m: int, t: int) -> None:
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     module, top = DinModule(inputs=4, dim=6).eval(), RankNetModule(inputs=5).eval()
-    module.mean.normal_(), module.scale.uniform_(0.5, 2)
+    module.mean.normal_(), module.scale.uniform_(0.5, 2), module.linear.normal_()
 
     def drawn(*shape: int) -> Floats:
         return rng.normal(size=shape).astype(np.float32)
