@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bentos.inputs import Floats
-from bentos.stages.rank import ATTENTION_UNITS, GAPS, Din
+from bentos.stages.rank import ATTENTION_UNITS, FAR, GAPS, Din
 from bentos.stages.rerank import RankNet
 
 
@@ -67,7 +67,7 @@ class DinModule(nn.Module):
         h, c, logits = self.attention(history, gaps, candidates)
         weights = torch.softmax(logits.masked_fill(~mask[:, None, :], -1e9), -1) * mask[:, None, :]
         pooled = weights @ h
-        scaled = (rows - self.mean) / self.scale
+        scaled = ((rows - self.mean) / self.scale).clamp(-FAR, FAR)
         liking, conversion = self.head(torch.cat([scaled, c, pooled, pooled * c], -1)).unbind(-1)
         return torch.stack([liking + scaled @ self.linear, conversion], -1), weights
 

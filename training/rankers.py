@@ -18,7 +18,7 @@ from torch import nn
 
 from bentos.cascade import Features
 from bentos.inputs import Floats
-from bentos.stages.rank import Calibration, Din, gap_bucket, rank
+from bentos.stages.rank import FAR, Calibration, Din, gap_bucket, rank
 from bentos.stages.rerank import Blend, Keep, LambdaRank, RankNet, Reranker
 from training import calibration
 from training.networks import DinModule, RankNetModule
@@ -139,6 +139,7 @@ def fit_linear(train: Sequence[Listing], mean: Floats, scale: Floats, size: int 
     rows = np.concatenate([x.features.inputs[p] for x, p in zip(train, picks, strict=True)])
     rows -= mean
     rows /= scale
+    np.clip(rows, -FAR, FAR, out=rows)
     target = np.concatenate([x.labels[p] / x.labels.sum() for x, p in zip(train, picks, strict=True)])
     sizes = np.array([len(p) for p in picks])
     starts = np.cumsum(sizes) - sizes

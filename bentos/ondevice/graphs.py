@@ -13,7 +13,7 @@ import onnx
 from bentos.cascade import HISTORY
 from bentos.inputs import Floats, Indices
 from bentos.ondevice.builder import BOOL, DOUBLE, FLOAT, INT, Form, Graph
-from bentos.stages.rank import ATTENTION_UNITS, GAPS, Din
+from bentos.stages.rank import ATTENTION_UNITS, FAR, GAPS, Din
 from bentos.stages.recall import SESSION_S, SOURCES
 
 
@@ -180,7 +180,7 @@ def network(g: Graph, din: Din, rows: str, history: str, gaps: str, mask: str, c
     weights = g.Softmax(g.Where(mask, attended, -1e9), axis=-1)
     attention = g.Mul(weights, g.Cast(mask, to=FLOAT))
     pooled = g.MatMul(attention, h)
-    scaled = g.Div(g.Sub(rows, w["mean"]), w["scale"])
+    scaled = g.Clip(g.Div(g.Sub(rows, w["mean"]), w["scale"]), -FAR, FAR)
     x = g.Concat(scaled, c, pooled, g.Mul(pooled, c), axis=-1)
     for layer in (0, 2):
         x = g.LeakyRelu(linear(x, f"head.{layer}"), alpha=w[f"head.{layer + 1}.weight"].item())

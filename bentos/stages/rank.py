@@ -17,6 +17,9 @@ from scipy.special import expit
 
 from bentos.inputs import Floats, Indices
 
+FAR = 5.0
+"""Standard deviations. An input beyond them counts as these: a score that was next to nothing in all lists of training,
+and is large once, would otherwise outweigh all others."""
 ATTENTION_UNITS = 32
 GAPS = 8
 """Buckets of the time since a history item: powers of four of a minute."""
@@ -90,7 +93,7 @@ class Din:
     def scores(self, rows: Floats, pooled: Floats, candidates: Floats) -> Floats:
         """Of liking and of conversion: logits [m, 2]. `pooled` [m, u] is what attention made of the history."""
         w = self.weights
-        scaled = (rows - w["mean"]) / w["scale"]
+        scaled = np.clip((rows - w["mean"]) / w["scale"], -FAR, FAR)
         x = np.concatenate([scaled, candidates, pooled, pooled * candidates], 1)
         for layer in (0, 2):
             x = self._linear(x, f"head.{layer}")

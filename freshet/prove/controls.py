@@ -5,7 +5,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -38,9 +38,9 @@ class _Forgetful(Ring):
 
     __slots__ = ()
 
-    def add(self, hashed: int) -> None:
-        super().add(hashed)
-        self.seen.discard(hashed)
+    def extend(self, hashed: Iterable[int]) -> None:
+        super().extend(hashed)
+        self.seen.difference_update(hashed)
 
     def loaded(self, applied: int) -> None:
         super().loaded(applied)
