@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
 from bentos.inputs import ITEM_COLUMNS, RANKED_COLUMNS, Floats, History, ItemTable, item_inputs
-from bentos.stages.rank import gap_bucket, rank
+from bentos.stages.rank import FAR, gap_bucket, rank
 from bentos.stages.recall import SOURCES, ItemToItem, LightGCN, Scores, candidates
 from bentos.stages.rerank import diversify
 from feature_repo.features import item as item_profile
@@ -45,7 +45,7 @@ def test_what_is_served_is_what_was_trained(seed: int, m: int, t: int) -> None:
     def drawn(*shape: int) -> Floats:
         return rng.normal(size=shape).astype(np.float32)
 
-    rows, vectors, history, ages_s = drawn(m, 4), drawn(m, 6), drawn(t, 6), 10 ** np.abs(drawn(t) * 3)
+    rows, vectors, history, ages_s = 5 * drawn(m, 4), drawn(m, 6), drawn(t, 6), 10 ** np.abs(drawn(t) * 3)
     padded, mask = np.zeros((max(t, 1), 6), np.float32), np.zeros(max(t, 1), bool)
     padded[:t], mask[:t] = history, True
     gaps = np.zeros(max(t, 1), np.int64)
@@ -58,6 +58,16 @@ def test_what_is_served_is_what_was_trained(seed: int, m: int, t: int) -> None:
     np.testing.assert_allclose(np.stack([said.logits, said.conversion], 1), scores[0], atol=1e-5)
     np.testing.assert_allclose(said.attention, weights[0], atol=1e-6)
     np.testing.assert_allclose(top.ranknet().scores(others), order, atol=1e-5)
+
+
+def test_an_input_that_is_farther_than_any_seen_counts_no_more_than_a_far_one() -> None:
+    torch.manual_seed(0)
+    module = DinModule(inputs=4, dim=6)
+    module.linear.normal_()
+    none = np.zeros((0, 6), np.float32), np.zeros(0, np.float32)
+    vectors = np.ones((1, 6), np.float32)
+    far, farther = (rank(module.din(), np.full((1, 4), x, np.float32), vectors, *none) for x in (FAR, 1e9))
+    np.testing.assert_array_equal(far.logits, farther.logits)
 
 
 def test_attention_sums_to_one_and_to_nothing_without_a_history() -> None:
