@@ -114,7 +114,7 @@ def allowed(ask: Ask) -> npt.NDArray[np.bool_]:
 
 
 def explored(ask: Ask, rows: Indices, likely: Floats, taken: Indices) -> list[Draw]:
-    """How the places that explore are filled: the last ones of the first half of the answer, and none at its top.
+    """How the places that explore are filled: the last ones that pins leave, and none at the answer's top.
 
     A house cap on categories bars what has one of the categories that are full already; a share for the tail bars the
     head.
@@ -122,7 +122,7 @@ def explored(ask: Ask, rows: Indices, likely: Floats, taken: Indices) -> list[Dr
     if ask.dice is None or len(taken) < 2:
         return []
     count = int(ask.explore * len(taken) + ask.dice.random())  # a share of half a place is every other answer's
-    first = max(1, len(taken) // 2 - count)
+    first = max(1, len(taken) - len(ask.rules.pin) - count)
     places = list(range(first, first + count))
     if not places:
         return []

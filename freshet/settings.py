@@ -222,7 +222,7 @@ class Settings(BaseSettings):
         "nothing new is known of the user. 0 keeps none.",
     )
     explore_share: float = Field(
-        0.015,
+        0.005,
         ge=0,
         le=0.5,
         description="Part of an answer's places that go to items of which little is known; see "

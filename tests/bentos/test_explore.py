@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bentos.answering import Answering
 from bentos.bundle import Bundle
-from bentos.cascade import Answer, Ask, explored
+from bentos.cascade import Answer, Ask, explored, pinned
 from bentos.inputs import ITEM_COLUMNS, ItemMatrix
 from bentos.responses import encode
 from bentos.stages.explore import UNIFORM, explore
@@ -65,7 +65,7 @@ def test_the_rest_of_the_answer_stays(seed: int, share: float) -> None:
     plain, got = CASCADE.recommend(ask(0.0)), CASCADE.recommend(ask(share, seed))
     places = [draw.position for draw in got.explored]
     assert len(set(ids(got))) == 10
-    assert 0 not in places
+    assert places == list(range(10 - len(places), 10))
     for n, (one, other) in enumerate(zip(plain.picks, got.picks, strict=True)):
         if n in places:
             assert "explore" in other.sources
@@ -139,6 +139,15 @@ async def test_the_log_holds_all_that_judging_needs(tmp_path: Path) -> None:
     plain, logged = answering._answer(0.0, ask(0.5), 3, NOW, [], "popular", explain=True)
     assert logged["explored"] == []
     assert all(item.propensity is None for item in plain.items)
+
+
+@given(st.integers(0, 1 << 30))
+def test_pins_leave_what_is_explored_in_the_answer(seed: int) -> None:
+    pins = Pin("i30", 1), Pin("i31", 1)
+    question = ask(0.2, seed, rules=Rules(pin=pins))
+    picks = CASCADE.recommend(question).picks
+    explored = {pick.item_id for pick in picks if pick.propensity is not None} - {pin.item_id for pin in pins}
+    assert explored <= {pick.item_id for pick in pinned(picks, question)}
 
 
 async def test_a_pin_moves_what_is_explored_and_the_log_knows(tmp_path: Path) -> None:
