@@ -130,9 +130,7 @@ _ALL = (
     Scenario(
         "short",
         "some of all: the form that runs in the tests",
-        _these(
-            f.KillWorker(), f.Zombie(), f.KillInRestore(), f.KillAt("in_rewriting", at_most=3), f.KillSink("online0")
-        ),
+        _these(f.KillWorker(), f.Zombie(), f.KillInRestore(), f.KillAt("after_checkpoint"), f.KillSink("online0")),
         RETRIES,
         apart_s=0.7,
     ),
