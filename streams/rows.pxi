@@ -1,7 +1,6 @@
 # Rows for Redis, framed as `feature_repo.layout` frames them. Included by `kernel.pyx`; after `batches.pxi`.
 
 cdef enum:
-    ROW_HEADER = 36             # magic, profile, version, event time, arrival, newest: `streams.profiles`
     BYTES_TAG = 0x0A            # of Feast's values and of protobuf's times: `feature_repo.layout`
     INT64_TAG = 0x20
     SECONDS_TAG = 0x08
@@ -41,14 +40,14 @@ def stored(kind, tuple names, bytes head, bytes tail, list rows):
     cdef bytes key, data
     cdef uint8_t[32] room
     cdef uint8_t* at
-    cdef int64_t version, event_time, arrival
+    cdef const uint8_t* state
+    cdef int64_t version, event_time
     new, made, arrivals = tuple.__new__, [], []
     for key, data in rows:
-        if data is None or PyBytes_GET_SIZE(data) < ROW_HEADER or memcmp(PyBytes_AS_STRING(data), b"fs\x03", 3) != 0:
+        if key is None or data is None or PyBytes_GET_SIZE(data) < HEADER or memcmp(PyBytes_AS_STRING(data), b"fs\x03", 3) != 0:
             raise ValueError(key, data)
-        memcpy(&version, PyBytes_AS_STRING(data) + 4, 8)
-        memcpy(&event_time, PyBytes_AS_STRING(data) + 12, 8)
-        memcpy(&arrival, PyBytes_AS_STRING(data) + 20, 8)
+        state = <const uint8_t*>PyBytes_AS_STRING(data)
+        version, event_time = i64(state + 4), i64(state + 12)
         if version < -1 or event_time < 0:
             raise ValueError(key, data)
         put_rank_half(put_rank_half(room, version + 1), event_time)
@@ -65,5 +64,5 @@ def stored(kind, tuple names, bytes head, bytes tail, list rows):
         at = put_varint(room + 1, <uint64_t>version)
         values = time, bytes_value(data), PyBytes_FromStringAndSize(<char*>room, at - room)
         made.append(new(kind, (hash_key(head, key, tail), rank, names, values)))
-        arrivals.append(arrival)
+        arrivals.append(i64(state + 20))
     return made, arrivals

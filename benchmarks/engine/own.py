@@ -5,7 +5,7 @@ row, folded from `--past` events of the last days and written to the changelogs 
 fill a sixth of a history of 50; 200 fill it, and make a row three times as large). A worker restores them from Kafka,
 is told to stop, and leaves its checkpoint. Then there is a backlog of events (Zipf users and items, 100 in a second
 of event time), and the worker starts again, restores from its checkpoint, and folds it from beginning to end. Then it
-is killed (SIGKILL) and restores once more, from a checkpoint that is behind by what was folded since. CPU is the
+is killed (SIGKILL) and restores once more, from a checkpoint of which much is old. CPU is the
 worker's process alone, user and system, from a quarter of the backlog to its end. Memory is its anonymous memory at the
 peak: pages of files are left out, as the kernel may drop them. The broker runs on the same machine, the sinks do not
 run. `--plain` folds without the compiled step.

@@ -99,6 +99,7 @@ class Checkpoint:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            os.close(self._lock)
             raise Taken(f"another process has the checkpoint {folder} open: two workers run under one name") from error
         self._rewritten.unlink(missing_ok=True)
         self._file, self._new = _File(self._path), None

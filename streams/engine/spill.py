@@ -7,8 +7,9 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
 
-_SIZE_BITS = 20
-"""A row has at most `records.ROW_MAX` bytes."""
+from streams.engine.records import ROW_MAX
+
+_SIZE_BITS = ROW_MAX.bit_length()
 
 
 class Spill:

@@ -67,6 +67,13 @@ def test_rows_come_out_of_them_as_they_went_in_or_not_at_all(
             filled()
 
 
+@pytest.mark.parametrize("wrong", [bytes(200), bytes(8) + b"\xff\xff\xff\xf4" + bytes(100), b"short"])
+@pytest.mark.parametrize("by", [batches.fill_packed, None], ids=["compiled", "plain"])
+def test_a_hole_in_a_file_is_no_batch(wrong: bytes, by: object) -> None:
+    with patch.object(batches, "fill_packed", by), pytest.raises(batches.BadBatch):
+        batches.unpack_into(wrong, {}, {}, {})
+
+
 def test_a_row_that_no_batch_can_hold_is_refused() -> None:
     with pytest.raises(ValueError, match=f"a record of {LIMIT} bytes does not fit into a batch of {LIMIT}"):
         built([(b"a", b"b"), (b"k", bytes(LIMIT))])
