@@ -77,17 +77,6 @@ cdef class Outbox:
         return 0
 
 
-cdef extern from *:
-    """
-    #if defined(__GNUC__)
-    #define fetch_ahead(at) __builtin_prefetch(at)
-    #else
-    #define fetch_ahead(at)
-    #endif
-    """
-    void fetch_ahead(const void* at) nogil
-
-
 cdef struct Touched:
     int64_t newest, version
     Py_ssize_t first, last      # its events; -1 while there is none
@@ -122,7 +111,7 @@ cdef class Touching:
 
     cdef Touched* _touch(self, bytes key, bytes row) except NULL:
         """A key that was not touched yet."""
-        cdef Py_ssize_t n = len(self._rows), at
+        cdef Py_ssize_t n = len(self._rows)
         cdef Touched* more
         if n == self._room:
             more = <Touched*>realloc(self._touched, sizeof(Touched) * (2 * n + 64))
@@ -131,9 +120,6 @@ cdef class Touching:
             self._touched, self._room = more, 2 * n + 64
         self._index[key] = n
         self._rows.append(row)
-        if row is not None:  # it is folded once the chunk is read: of a million rows few are in the processor's cache
-            for at in range(0, PyBytes_GET_SIZE(row), 64):
-                fetch_ahead(PyBytes_AS_STRING(row) + at)
         more = &self._touched[n]
         more.newest, more.version, more.first, more.last = 0, -1, -1, -1
         return more
@@ -151,6 +137,8 @@ cdef class Touching:
         cdef dict after = {}
         cdef bytes row, made
         for key in self._index:
+            if n + AHEAD < len(self._rows):
+                fetch_row(self._rows[n + AHEAD])
             mine, row = &self._touched[n], self._rows[n]
             n += 1
             if mine.first < 0:
@@ -163,6 +151,7 @@ cdef class Touching:
                 growth += PyBytes_GET_SIZE(made)
                 if row is not None:
                     growth -= PyBytes_GET_SIZE(row)
+        fetch_rows(self._held, after)
         fold.rows.update(after, growth)
         self._index = self._rows = self._held = self._elsewhere = None
         self._events.clear()
@@ -182,8 +171,21 @@ cdef class Users(Touching):
     def fold(self, fold, list records, Py_ssize_t most):
         with self._kernel._lock:
             self._begin(fold)
+            self._fetch(fold.ring.seen, records)
             self._read(fold, records)
             self._advance(fold, most)
+
+    cdef int _fetch(self, set seen, list records) except -1:
+        cdef Reader reader
+        cdef Text event_id
+        cdef list keys = []
+        for _, key, value in records:
+            if type(key) is bytes and type(value) is bytes:
+                keys.append(key)
+                reader = reader_of(value)
+                if skip(&reader, b'{"event_id":') and quoted(&reader, &event_id, NATIVE_HASH):
+                    fetch_number(seen, hash_of(event_id))
+        return fetch_rows(self._held, keys)
 
     cdef int _read(self, fold, list records) except -1:
         cdef object meta = fold.meta, ring = fold.ring, hashed, found
@@ -283,6 +285,7 @@ cdef class Items(Touching):
         cdef Text* item
         cdef Py_ssize_t k, start
         cdef bytes key
+        cdef list keys
         try:
             for record in records:
                 offset, _, value = record
@@ -299,9 +302,12 @@ cdef class Items(Touching):
                     fold.take_up(plain.source, plain.first, len(plain.events))
                     for event in plain.events:
                         events.add(event)
+                keys = []
                 for k in range(start, events.n):
                     item = &events.at[k].texts[<int>ITEM_ID]
-                    key = item.data[: item.size]
+                    keys.append(item.data[: item.size])
+                fetch_rows(self._held, keys)
+                for k, key in enumerate(keys, start):
                     found = self._index.get(key)
                     mine = self._touch(key, self._row(key)) if found is None else &self._touched[<Py_ssize_t>found]
                     self._give(mine, k, offset)

@@ -560,6 +560,7 @@ cdef class Kernel:
         return 0
 
 
+include "ahead.pxi"
 include "folds.pxi"
 include "batches.pxi"
 include "rows.pxi"
