@@ -3,6 +3,8 @@
 from unittest.mock import patch
 
 import pytest
+from aiokafka.protocol.produce import ProduceRequest_v7
+from aiokafka.protocol.struct import Struct
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -34,6 +36,17 @@ def test_they_are_the_bytes_that_aiokafka_makes(rows: list[Row]) -> None:
         expected = built(rows)
     assert built(rows) == expected
     assert sum(records for _, records in expected) == len(rows)
+
+
+_partitions = st.lists(st.tuples(st.integers(0, 9), st.binary(max_size=300) | st.binary().map(bytearray)), max_size=3)
+
+
+@given(st.none() | st.text(), st.integers(-1, 1), st.lists(st.tuples(st.text(), _partitions), max_size=3))
+def test_a_request_to_produce_is_the_bytes_that_aiokafka_makes(
+    transactional_id: str | None, acks: int, topics: list[tuple[str, list[tuple[int, bytes | bytearray]]]]
+) -> None:
+    request = ProduceRequest_v7(transactional_id, acks, 20_000, topics)
+    assert request.encode() == batches.encoded(request) == Struct.encode(request)
 
 
 KEYS = [b"", b"a", b"b", b"\0own", bytes(70)]

@@ -9,18 +9,20 @@ from typing import Any
 
 import aiokafka
 import pytest
+from aiokafka.conn import AIOKafkaConnection
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.consumer import AIOKafkaConsumer
 from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.producer import message_accumulator
 from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.protocol.produce import ProduceRequest, ProduceRequest_v7
 from faust.app.base import App
 from faust.tables.recovery import Recovery
 from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from streams.engine.batches import PackedBatch
+from streams.engine.batches import PackedBatch, encoded
 from streams.engine.transport import _ConsumerThread
 from streams.topics import partition_of
 
@@ -85,6 +87,13 @@ def test_the_producer_asks_a_batch_for_what_packed_batches_give() -> None:
     assert ".append(" not in inspect.getsource(message_accumulator.MessageAccumulator.add_batch)
     state = inspect.signature(BatchBuilder._set_producer_state).parameters
     assert list(state) == list(inspect.signature(PackedBatch._set_producer_state).parameters)
+
+
+def test_a_request_to_produce_is_encoded_by_the_method_that_we_override() -> None:
+    """Its bytes are held against aiokafka's own by `tests/laws/test_packed_batches.py`."""
+    assert ProduceRequest._CLASSES[-1] is ProduceRequest_v7, "another version is asked for: override its `encode`"
+    assert "request_struct.encode()" in inspect.getsource(AIOKafkaConnection.send)
+    assert ProduceRequest_v7.encode is encoded
 
 
 def test_topics_without_acks_are_never_committed_by_faust() -> None:
