@@ -6,29 +6,26 @@ what the producer asks of one, and of the request that takes it along. When they
 """
 
 from collections.abc import Iterable
-from struct import Struct, error
+from struct import Struct
 from time import time
 from typing import TypeAlias
 
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.protocol.produce import ProduceRequest_v7
 from aiokafka.protocol.types import Int16, Int32, String
-from aiokafka.record.default_records import DefaultRecordBatch
 from crc32c import crc32c
 
-from streams.engine.records import ROW_OVERHEAD, Row, State
-from streams.profiles import is_meta_key
+from streams.engine.records import Row
 
 try:
-    from streams.kernel import fill as fill_packed
     from streams.kernel import pack
 except ImportError:  # no C compiler where Freshet was installed
-    fill_packed = pack = None  # type: ignore[assignment]
+    pack = None  # type: ignore[assignment]
 
 BATCH_BYTES = 1_000_000
 """A batch is one record to the broker's limit (1,048,588 by default, checked by `streams.topics`)."""
-_HEADER = Struct(">qiibIhiqqqhii")
-_LENGTH_FROM, _CRC_FROM, _CRC = 12, 21, Struct(">I")
+HEADER = Struct(">qiibIhiqqqhii")
+LENGTH_FROM, CRC_FROM, _CRC = 12, 21, Struct(">I")
 _TRANSACTIONAL = 0x10
 
 
@@ -39,12 +36,12 @@ class PackedBatch:
         self._data, self._records, self._at_ms = data, records, at_ms
 
     def _set_producer_state(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
-        length, last = len(self._data) - _LENGTH_FROM, self._records - 1
-        _HEADER.pack_into(
+        length, last = len(self._data) - LENGTH_FROM, self._records - 1
+        HEADER.pack_into(
             self._data, 0, 0, length, -1, 2, 0, _TRANSACTIONAL, last, self._at_ms, self._at_ms,
             producer_id, producer_epoch, base_sequence, self._records,
         )  # fmt: skip
-        _CRC.pack_into(self._data, 17, crc32c(memoryview(self._data)[_CRC_FROM:]))
+        _CRC.pack_into(self._data, 17, crc32c(memoryview(self._data)[CRC_FROM:]))
 
     def _build(self) -> bytearray:
         return self._data
@@ -60,10 +57,6 @@ class PackedBatch:
 
 
 Batch: TypeAlias = PackedBatch | BatchBuilder
-
-
-class BadBatch(RuntimeError):
-    """Bytes that are not the batch that was written."""
 
 
 def batches(rows: Iterable[Row]) -> list[Batch]:
@@ -117,48 +110,3 @@ def encoded(request: ProduceRequest_v7) -> bytes:
 
 
 ProduceRequest_v7.encode = encoded
-
-Places = dict[bytes, int]
-Own = dict[bytes, bytes | None]
-"""The engine's own records; None deletes one."""
-
-
-def fill(records: Iterable[State], held: dict[bytes, bytes], spilled: Places, own: Own) -> int:
-    """Put records into these, in their order. By how many bytes that makes `held` larger."""
-    growth = 0
-    for key, row in records:
-        if is_meta_key(key):
-            own[key] = row
-            continue
-        before = held.get(key)
-        if before is not None:
-            growth -= len(before) + ROW_OVERHEAD
-        elif spilled:
-            spilled.pop(key, None)
-        if row is not None:
-            held[key] = row
-            growth += len(row) + ROW_OVERHEAD
-        elif before is not None:
-            del held[key]
-    return growth
-
-
-def unpack_into(data: bytes, held: dict[bytes, bytes], spilled: Places, own: Own) -> int:
-    """`fill` with the records of batches that lie one after the other. Raises `BadBatch`."""
-    at = growth = 0
-    try:
-        while at < len(data):
-            _, length, _, _, crc, *_ = _HEADER.unpack_from(data, at)
-            end = at + _LENGTH_FROM + length
-            whole = at + _HEADER.size <= end <= len(data)  # a hole of zeros has a checksum that fits
-            if not whole or crc32c(memoryview(data)[at + _CRC_FROM : end]) != crc:
-                raise BadBatch(f"the batch at byte {at} is not as it was written")
-            if fill_packed is None:
-                records = [(record.key, record.value) for record in DefaultRecordBatch(data[at:end])]
-                growth += fill(records, held, spilled, own)
-            else:
-                growth += fill_packed(data, at + _HEADER.size, end, held, spilled, own, ROW_OVERHEAD)
-            at = end
-    except (error, ValueError) as damage:
-        raise BadBatch(f"the batch at byte {at} is none: {damage}") from damage
-    return growth

@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Self
 
 from freshet.settings import Settings
-from streams.engine.batches import Own, Places, built, fill, packed, unpack_into
+from streams.engine.batches import built, packed
 from streams.engine.checkpoint import Checkpoint
 from streams.engine.records import ROW_OVERHEAD, State
 from streams.engine.spill import Spill
 from streams.engine.transaction import Sent
+from streams.engine.unpacking import Own, Places, fill, unpack_into
 
 LUMP = 64
 """Rows leave memory a 64th of it at a time."""

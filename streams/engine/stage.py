@@ -15,7 +15,6 @@ import msgspec
 from aiokafka import TopicPartition
 
 from freshet.settings import Settings
-from streams.engine.batches import BadBatch
 from streams.engine.checkpoint import Checkpoint, Taken
 from streams.engine.fold import Fold, Gap
 from streams.engine.leave import leave
@@ -28,6 +27,7 @@ from streams.engine.rows import Memory, Rows
 from streams.engine.standby import Standby
 from streams.engine.transaction import Transactions
 from streams.engine.transport import Batch
+from streams.engine.unpacking import BadBatch
 
 CHUNK = 250
 """Records between two breaths of the event loop, about 1 ms: transactions of other partitions must move. Their rows,

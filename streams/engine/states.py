@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from streams.engine.batches import Own
 from streams.engine.records import (
     META_KEY,
     ROW_MAX,
@@ -20,6 +19,7 @@ from streams.engine.records import (
     encode_json,
 )
 from streams.engine.rows import Rows
+from streams.engine.unpacking import Own
 from streams.events import Event
 from streams.profiles import BadState, Profile
 

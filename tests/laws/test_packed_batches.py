@@ -8,8 +8,8 @@ from aiokafka.protocol.struct import Struct
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from streams.engine import batches
-from streams.engine.records import Row
+from streams.engine import batches, unpacking
+from streams.engine.records import Row, State
 
 pytestmark = pytest.mark.skipif(batches.pack is None, reason="no kernel was built here: no C compiler")
 
@@ -55,7 +55,7 @@ _records = st.lists(st.tuples(st.sampled_from(KEYS), _values), max_size=200)
 
 @given(_records, st.dictionaries(st.sampled_from(KEYS[:3]), st.binary()), st.data())
 def test_rows_come_out_of_them_as_they_went_in_or_not_at_all(
-    records: list[batches.State], held: dict[bytes, bytes], data: st.DataObject
+    records: list[State], held: dict[bytes, bytes], data: st.DataObject
 ) -> None:
     with patch.object(batches, "BATCH_BYTES", LIMIT):
         packed = bytearray(b"".join(batches.packed(records)))
@@ -63,10 +63,10 @@ def test_rows_come_out_of_them_as_they_went_in_or_not_at_all(
 
     def filled() -> tuple[object, ...]:
         into = dict(held), dict(spilled), dict[bytes, bytes | None]()
-        return batches.unpack_into(bytes(packed), *into), *into, list(into[0])
+        return unpacking.unpack_into(bytes(packed), *into), *into, list(into[0])
 
     compiled = filled()
-    with patch.object(batches, "fill_packed", None):
+    with patch.object(unpacking, "fill_packed", None):
         assert filled() == compiled
     newest = dict(records)
     assert compiled[1] == {
@@ -76,15 +76,15 @@ def test_rows_come_out_of_them_as_they_went_in_or_not_at_all(
     assert compiled[3] == {key: row for key, row in newest.items() if key.startswith(b"\0")}
     if records:
         packed[-1 - data.draw(st.integers(0, min(40, len(packed)) - 1))] ^= 1 << data.draw(st.integers(0, 7))
-        with pytest.raises(batches.BadBatch):
+        with pytest.raises(unpacking.BadBatch):
             filled()
 
 
 @pytest.mark.parametrize("wrong", [bytes(200), bytes(8) + b"\xff\xff\xff\xf4" + bytes(100), b"short"])
-@pytest.mark.parametrize("by", [batches.fill_packed, None], ids=["compiled", "plain"])
+@pytest.mark.parametrize("by", [unpacking.fill_packed, None], ids=["compiled", "plain"])
 def test_a_hole_in_a_file_is_no_batch(wrong: bytes, by: object) -> None:
-    with patch.object(batches, "fill_packed", by), pytest.raises(batches.BadBatch):
-        batches.unpack_into(wrong, {}, {}, {})
+    with patch.object(unpacking, "fill_packed", by), pytest.raises(unpacking.BadBatch):
+        unpacking.unpack_into(wrong, {}, {}, {})
 
 
 def test_a_row_that_no_batch_can_hold_is_refused() -> None:

@@ -18,7 +18,7 @@ from aiokafka import TopicPartition
 
 from freshet.settings import Settings
 from streams.aggregates import Count, Recent, hash64
-from streams.engine import batches, fold, owner, restore, ring, rows, stage, transaction
+from streams.engine import batches, fold, owner, restore, ring, rows, stage, transaction, unpacking
 from streams.events import Event, encode
 from streams.profiles import Profile
 from streams.sinks import online
@@ -256,7 +256,7 @@ def models_in() -> Iterator[None]:
             (online, "AIOKafkaConsumer", Consumer), (online, "Redis", Client),
             (owner, "leave", leave), (stage, "leave", leave), (ring, "BLOCK", 2), (stage, "CHUNK", 2),
             (stage, "Checkpoint", Checkpoint), (rows, "Spill", Spill),
-            (batches, "pack", None), (rows, "unpack_into", batches.fill), (batches, "_builder", Builder),
+            (batches, "pack", None), (rows, "unpack_into", unpacking.fill), (batches, "_builder", Builder),
             (stage, "gc", SimpleNamespace(collect=lambda: None, freeze=lambda: None)),
             (fold, "user", user), (fold, "item", item),
             (online, "SOURCES", {USER_FEATURES: user, ITEM_FEATURES: item}),

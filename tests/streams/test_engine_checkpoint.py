@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from freshet.settings import Settings
 from streams.engine import checkpoint, rows, stage
-from streams.engine.batches import BadBatch, Batch, Own, batches, packed, unpack_into
+from streams.engine.batches import Batch, batches, packed
 from streams.engine.checkpoint import Checkpoint, Taken
 from streams.engine.fold import UserFold
 from streams.engine.records import ROW_OVERHEAD, State
 from streams.engine.ring import BadRing
 from streams.engine.rows import Memory, Rows
 from streams.engine.transaction import Sent
+from streams.engine.unpacking import BadBatch, Own, unpack_into
 from streams.topics import EVENTS, USER_FEATURES
 
 META = b"\0meta"
