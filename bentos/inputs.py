@@ -26,7 +26,8 @@ ITEM_COLUMNS = tuple(c.name for c in item_profile.columns if c.dtype in ("int64"
 RANKED_COLUMNS = tuple(name for name in ITEM_COLUMNS if not name.startswith("impressions"))
 """What ranking is told of an item. How often it was shown is our own doing: each new model changes what it means."""
 _RANKED = [ITEM_COLUMNS.index(name) for name in RANKED_COLUMNS]
-_ITEM_INTEGERS = [ITEM_COLUMNS.index(c.name) for c in item_profile.columns if c.dtype == "int64"]
+_ITEM_INTEGERS = tuple(c.name for c in item_profile.columns if c.dtype == "int64")
+_INTEGERS_AT = [ITEM_COLUMNS.index(name) for name in _ITEM_INTEGERS]
 _ITEM_DEFAULTS = np.array([c.default for c in item_profile.columns if c.name in ITEM_COLUMNS], dtype=np.float64)
 _CAPS = {c.name: c.default for f in item_profile.features if f.ageing for c in f.columns}
 
@@ -60,10 +61,23 @@ class ItemMatrix:
 
     def values_of(self, row: int) -> dict[str, int | float]:
         """The values of one item by column name, integers as integers: what is logged and compared with training."""
-        values: list[int | float] = self.values[row].tolist()
-        for j in _ITEM_INTEGERS:
-            values[j] = int(values[j])
-        return dict(zip(ITEM_COLUMNS, values, strict=True))
+        return self.values_of_each([row])[0]
+
+    def values_of_each(self, rows: Sequence[int]) -> list[dict[str, int | float]]:
+        """The same of several items."""
+        values = self.values[list(rows)]
+        integers = values[:, _INTEGERS_AT].astype(np.int64).tolist()
+        return [
+            dict(zip(ITEM_COLUMNS, all_, strict=True)) | dict(zip(_ITEM_INTEGERS, whole, strict=True))
+            for all_, whole in zip(values.tolist(), integers, strict=True)
+        ]
+
+    def categories_of(self, row: int) -> tuple[str, ...]:
+        """The names of an item's categories, found when it is first shown: most items are not."""
+        known: dict[int, tuple[str, ...]] = self.derive(ItemMatrix.categories_of, dict)
+        if row not in known:
+            known[row] = tuple(self.category_names[j] for j in self.categories[row].nonzero()[0])
+        return known[row]
 
     def rows_of(self, index: Mapping[str, int]) -> Indices:
         """For each item its row in another index (a bundle's), -1 where that does not know it. int64 [n]."""
