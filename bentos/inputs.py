@@ -72,6 +72,15 @@ class ItemMatrix:
             for all_, whole in zip(values.tolist(), integers, strict=True)
         ]
 
+    @property
+    def category_sets(self) -> tuple[Floats, Indices]:
+        """The sets of categories that items have, float32 [sets, len(category_names)], and which of them each has, [n].
+
+        Many items share few sets. Sets of nothing make their number a multiple of four (`recall.Products.of`).
+        """
+        sets: tuple[Floats, Indices] = self.derive(ItemMatrix.category_sets, lambda: _sets(self.categories))
+        return sets
+
     def categories_of(self, row: int) -> tuple[str, ...]:
         """The names of an item's categories, found when it is first shown: most items are not."""
         known: dict[int, tuple[str, ...]] = self.derive(ItemMatrix.categories_of, dict)
@@ -96,6 +105,15 @@ class ItemMatrix:
         if name not in self.of_tile:
             self.of_tile[name] = make()
         return self.of_tile[name]
+
+
+def _sets(categories: Floats) -> tuple[Floats, Indices]:
+    packed = np.packbits(categories > 0, axis=1)
+    packed = np.concatenate([packed, np.zeros((len(packed), 1), dtype=np.uint8)], 1)  # a set of no bytes is none
+    _, first, of = np.unique(packed.view(f"V{packed.shape[1]}")[:, 0], return_index=True, return_inverse=True)
+    sets = np.zeros((-(-len(first) // 4) * 4, categories.shape[1]), dtype=np.float32)
+    sets[: len(first)] = categories[first]
+    return sets, of
 
 
 class ItemTable:

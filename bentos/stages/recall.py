@@ -46,8 +46,8 @@ class Scores:
         return best
 
     def _above(self, count: int, allowed: npt.NDArray[np.bool_]) -> tuple[Floats, Indices]:
-        """Of the best `count`, and what equals the last of them: those above 0 and allowed. Their rows ascend."""
-        least = np.float32(0) if count >= len(self.values) else np.partition(self.values, -count)[-count]
+        """Of the best `count` and some more, all that score as much: those above 0 and allowed. Their rows ascend."""
+        least = np.float32(0) if count >= len(self.values) else _least(self.values, count)
         at = np.flatnonzero(self.values >= least if least > 0 else self.values > 0)
         rows = at if self.rows is None else self.rows[at]
         may = allowed[rows]
@@ -112,6 +112,12 @@ def of_each(scores: Sequence[Source], rows: Indices) -> Floats:
             at, here = places[id(named)]
             out[here, j] = source.values[at[here]]
     return out
+
+
+def _least(values: Floats, count: int) -> Any:
+    """What the best `count` values score at least. Of many the best of each 64 tell nearly as much, for a tenth."""
+    of = values[: len(values) // 64 * 64].reshape(-1, 64).max(1) if len(values) > 256 * count else values
+    return np.partition(of, -count)[-count]
 
 
 def _first(order: Indices, allowed: npt.NDArray[np.bool_], size: int) -> Indices:
@@ -257,14 +263,14 @@ def heat(hour: Any, day: Any, week: Any) -> Any:
 
 def newness(items: ItemMatrix, interest_in: Floats) -> Scores:
     """How well items of the last day (or without any event) fit the interest."""
-    rows, categories, damped = new_items(items)
-    fit = categories @ interest_in + np.float32(0.1)
-    return Scores(fit / damped, rows)
+    rows, of_set, damped = new_items(items)
+    fit = items.category_sets[0] @ interest_in + np.float32(0.1)
+    return Scores(fit[of_set] / damped, rows)
 
 
-def new_items(items: ItemMatrix) -> tuple[Indices, Floats, Floats]:
-    """The rows of new items, their categories, and by how much having been shown already divides their scores."""
-    found: tuple[Indices, Floats, Floats] = items.once("new", lambda: _new(items))
+def new_items(items: ItemMatrix) -> tuple[Indices, Indices, Floats]:
+    """The rows of new items, their sets of categories, and by how much having been shown already divides their scores."""
+    found: tuple[Indices, Indices, Floats] = items.once("new", lambda: _new(items))
     return found
 
 
@@ -274,10 +280,10 @@ def is_new(items: ItemMatrix) -> npt.NDArray[np.bool_]:
     return new
 
 
-def _new(items: ItemMatrix) -> tuple[Indices, Floats, Floats]:
+def _new(items: ItemMatrix) -> tuple[Indices, Indices, Floats]:
     rows = np.flatnonzero(is_new(items))
     shown = 1.0 + items.column("impressions_7d")[rows] / 50.0
-    return rows, items.categories[rows], shown.astype(np.float32)
+    return rows, items.category_sets[1][rows], shown.astype(np.float32)
 
 
 def candidates(
