@@ -269,7 +269,7 @@ def newness(items: ItemMatrix, interest_in: Floats) -> Scores:
 
 
 def new_items(items: ItemMatrix) -> tuple[Indices, Indices, Floats]:
-    """The rows of new items, their sets of categories, and by how much having been shown already divides their scores."""
+    """The rows of new items, their sets of categories, and by how much having been shown divides their scores."""
     found: tuple[Indices, Indices, Floats] = items.once("new", lambda: _new(items))
     return found
 
