@@ -184,9 +184,9 @@ class LightGCN:
         vector: Floats = scale @ self.items[rows] / np.sqrt(max(float(len(rows)), 1.0))
         return vector.astype(np.float32)
 
-    def scores(self, rows: Indices, weights: Floats) -> Products:
-        """Inner products with all items."""
-        return Products(self, self.user(rows, weights))
+    def scores(self, rows: Indices, weights: Floats) -> Floats:
+        """Inner products with all items. float32 [n]."""
+        return self.items @ self.user(rows, weights)
 
 
 SOURCES = ("item_to_item", "item_to_item_last", "item_to_item_session", "lightgcn", "trending", "new")
@@ -232,7 +232,8 @@ class Recall:
         weightings = np.stack([ones[: len(mine)], last, np.exp(-ages / SESSION_S).astype(np.float32)])
         places: Indices = items.derive(self, lambda: _places(known, len(self.index)))
         linked, sums = self.item_to_item.among(places, len(items), mine, weightings)
-        close = self.graph(items).scores(history.rows, ones)
+        graph = self.graph(items)
+        close = Products(graph, graph.user(history.rows, ones))
         heats = items.once("trending", lambda: _ordered(trending(items)))
         return [*(Scores(of, linked) for of in sums), close, heats, newness(items, interest(values, items))]
 
