@@ -226,7 +226,9 @@ class Answering:
             "explored": _explored(answer.explored, picks, items),
             "tail_exposure": share(tail(items)[[p.row for p in picks]]) if picks else None,
             "user_values": ask.user_values,
-            "item_values": {p.item_id: items.values_of(p.row) for p in picks},
+            "item_values": dict(
+                zip((p.item_id for p in picks), items.values_of_each([p.row for p in picks]), strict=True)
+            ),
         }
         return result, logged
 

@@ -6,6 +6,7 @@ and `training.evaluation`.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from time import perf_counter
 from typing import Any
 
@@ -47,6 +48,11 @@ class Ask:
     rules: Rules = NONE
     explore: float = 0.0
     dice: np.random.Generator | None = None
+
+    @cached_property
+    def history(self) -> History:
+        """What the user liked lately, as rows of the items."""
+        return History.of(self.user_values, self.items)
 
 
 @dataclass(frozen=True)
@@ -108,8 +114,9 @@ def allowed(ask: Ask) -> npt.NDArray[np.bool_]:
         out &= items.categories[:, columns].any(1) if columns else False
     if ask.rules is not NONE:
         out &= ~ask.rules.hidden(items)
-    barred = {*ask.exclude, *values["bought"], *(() if ask.repeat else values["history"])}
-    out[[row for i in barred if (row := items.index.get(i)) is not None]] = False
+    out[[row for i in (*ask.exclude, *values["bought"]) if (row := items.index.get(i)) is not None]] = False
+    if not ask.repeat:
+        out[ask.history.rows] = False
     return out
 
 
@@ -187,7 +194,7 @@ class Cascade:
     def features(self, ask: Ask) -> Features:
         """Recall, and the inputs of the stages after it."""
         items, values = ask.items, ask.user_values
-        history = History.of(values, items)
+        history = ask.history
         scores = self.recall.scores(values, items, history)
         rows, sources = candidates(scores, allowed(ask), self.size)
         recalled = of_each(scores, rows)
@@ -231,11 +238,10 @@ class Cascade:
         skipped = "rerank" if late() else None
         order, scores = (np.argsort(-logits, kind="stable")[: ask.k], logits) if skipped else self.order(ask, f, ranked)
         likely, converts = probabilities(logits, self.calibration), expit(ranked.conversion)
+        interests = dict(zip(ask.user_values["interest"], ask.user_values["interest_weight"], strict=True))
 
         def pick(i: int) -> Pick:
-            reason = because(
-                ranked.attention[i], f.liked, ask.items, row := int(f.rows[i]), f.sources[i], ask.user_values
-            )
+            reason = because(ranked.attention[i], f.liked, ask.items, row := int(f.rows[i]), f.sources[i], interests)
             chances = float(likely[i]), float(converts[i])
             return Pick(ask.items.ids[row], row, float(scores[i]), f.sources[i], reason, *chances)
 

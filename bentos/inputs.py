@@ -26,7 +26,8 @@ ITEM_COLUMNS = tuple(c.name for c in item_profile.columns if c.dtype in ("int64"
 RANKED_COLUMNS = tuple(name for name in ITEM_COLUMNS if not name.startswith("impressions"))
 """What ranking is told of an item. How often it was shown is our own doing: each new model changes what it means."""
 _RANKED = [ITEM_COLUMNS.index(name) for name in RANKED_COLUMNS]
-_ITEM_INTEGERS = [ITEM_COLUMNS.index(c.name) for c in item_profile.columns if c.dtype == "int64"]
+_ITEM_INTEGERS = tuple(c.name for c in item_profile.columns if c.dtype == "int64")
+_INTEGERS_AT = [ITEM_COLUMNS.index(name) for name in _ITEM_INTEGERS]
 _ITEM_DEFAULTS = np.array([c.default for c in item_profile.columns if c.name in ITEM_COLUMNS], dtype=np.float64)
 _CAPS = {c.name: c.default for f in item_profile.features if f.ageing for c in f.columns}
 
@@ -60,10 +61,32 @@ class ItemMatrix:
 
     def values_of(self, row: int) -> dict[str, int | float]:
         """The values of one item by column name, integers as integers: what is logged and compared with training."""
-        values: list[int | float] = self.values[row].tolist()
-        for j in _ITEM_INTEGERS:
-            values[j] = int(values[j])
-        return dict(zip(ITEM_COLUMNS, values, strict=True))
+        return self.values_of_each([row])[0]
+
+    def values_of_each(self, rows: Sequence[int]) -> list[dict[str, int | float]]:
+        """The same of several items."""
+        values = self.values[list(rows)]
+        integers = values[:, _INTEGERS_AT].astype(np.int64).tolist()
+        return [
+            dict(zip(ITEM_COLUMNS, all_, strict=True)) | dict(zip(_ITEM_INTEGERS, whole, strict=True))
+            for all_, whole in zip(values.tolist(), integers, strict=True)
+        ]
+
+    @property
+    def category_sets(self) -> tuple[Floats, Indices]:
+        """The sets of categories that items have, float32 [sets, len(category_names)], and which of them each has, [n].
+
+        Many items share few sets. Sets of nothing make their number a multiple of four (`recall.Products.of`).
+        """
+        sets: tuple[Floats, Indices] = self.derive(ItemMatrix.category_sets, lambda: _sets(self.categories))
+        return sets
+
+    def categories_of(self, row: int) -> tuple[str, ...]:
+        """The names of an item's categories, found when it is first shown: most items are not."""
+        known: dict[int, tuple[str, ...]] = self.derive(ItemMatrix.categories_of, dict)
+        if row not in known:
+            known[row] = tuple(self.category_names[j] for j in self.categories[row].nonzero()[0])
+        return known[row]
 
     def rows_of(self, index: Mapping[str, int]) -> Indices:
         """For each item its row in another index (a bundle's), -1 where that does not know it. int64 [n]."""
@@ -82,6 +105,15 @@ class ItemMatrix:
         if name not in self.of_tile:
             self.of_tile[name] = make()
         return self.of_tile[name]
+
+
+def _sets(categories: Floats) -> tuple[Floats, Indices]:
+    packed = np.packbits(categories > 0, axis=1)
+    packed = np.concatenate([packed, np.zeros((len(packed), 1), dtype=np.uint8)], 1)  # a set of no bytes is none
+    _, first, of = np.unique(packed.view(f"V{packed.shape[1]}")[:, 0], return_index=True, return_inverse=True)
+    sets = np.zeros((-(-len(first) // 4) * 4, categories.shape[1]), dtype=np.float32)
+    sets[: len(first)] = categories[first]
+    return sets, of
 
 
 class ItemTable:

@@ -36,7 +36,7 @@ COOKIE = "freshet"
 BURST_S = 2.0
 """A client that was silent may ask at once what it may ask in this time."""
 CLIENTS = 10_000
-FEW, WAIT, BUSY = 3, 1 / 8, 0.5
+FEW, WAIT, BUSY = 3, 1 / 10, 0.5
 """A question is refused when more than so many are before it and they will take all of its deadline; in a process that
 was busy lately for more than this share of its time, more than this part of it. A burst is answered, a queue that stays
 is kept short."""

@@ -16,7 +16,7 @@ def shown(picks: Sequence[Pick], items: ItemMatrix, catalogue: Mapping[str, Item
         Recommended(
             item_id=pick.item_id,
             title=_title(pick.item_id, catalogue),
-            categories=[items.category_names[j] for j in items.categories[pick.row].nonzero()[0]],
+            categories=list(items.categories_of(pick.row)),
             score=round(pick.score, 6),
             probability=None if pick.probability is None else round(pick.probability, 6),
             conversion=None if pick.conversion is None else round(pick.conversion, 6),

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from bentos.inputs import Floats, History, ItemMatrix
 
@@ -25,16 +24,15 @@ def because(
     items: ItemMatrix,
     row: int,
     sources: tuple[str, ...],
-    values: Mapping[str, Any],
+    interests: Mapping[str, float],
 ) -> Because:
     """The reason for one candidate: attention [t] over its history, else shared interest, else the source."""
     if len(history.rows):
         top = int(attention.argmax())
         if len(history.rows) <= 2 or attention[top] * len(history.rows) >= SHARE:
             return Because("history", items.ids[int(history.rows[top])], float(attention[top]))
-    mine = dict(zip(values["interest"], values["interest_weight"], strict=True))
-    names = [c for j in items.categories[row].nonzero()[0] if (c := items.category_names[j]) in mine]
+    names = [name for name in items.categories_of(row) if name in interests]
     if names:
-        best = max(names, key=lambda c: (mine[c], c))
-        return Because(f"interest:{best}", None, float(mine[best]))
+        best = max(names, key=lambda name: (interests[name], name))
+        return Because(f"interest:{best}", None, float(interests[best]))
     return Because("new" if sources == ("new",) else "trending", None, 0.0)

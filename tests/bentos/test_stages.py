@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-from bentos.inputs import ITEM_COLUMNS, RANKED_COLUMNS, Floats, History, ItemTable, item_inputs
+from bentos.inputs import ITEM_COLUMNS, RANKED_COLUMNS, Floats, History, ItemMatrix, ItemTable, item_inputs
 from bentos.stages.rank import FAR, gap_bucket, rank
-from bentos.stages.recall import SOURCES, ItemToItem, LightGCN, Scores, candidates
+from bentos.stages.recall import SOURCES, ItemToItem, LightGCN, Scores, candidates, is_new, newness
 from bentos.stages.rerank import diversify
 from feature_repo.features import item as item_profile
 from streams.aggregates import HOUR, TILE
@@ -135,6 +135,30 @@ def test_the_best_of_a_source_are_the_same_however_its_scores_are_kept(
         assert scores.best(may, size).tolist() == want[:size]
         assert scores.dense(len(values)).tolist() == dense.tolist()
         assert scores.of(np.array([len(values) - 1, 0])).tolist() == [dense[-1], dense[0]]
+
+
+@given(seed=st.integers(0, 1 << 32), size=st.integers(1, 3))
+def test_the_best_of_many_are_the_best(seed: int, size: int) -> None:
+    rng = np.random.default_rng(seed)
+    values, may = rng.integers(-5, 60, 2_000).astype(np.float32), rng.random(2_000) < 0.5
+    want = [row for row in np.argsort(-values, kind="stable").tolist() if values[row] > 0 and may[row]]
+    assert Scores(values).best(may, size).tolist() == want[:size]
+
+
+@given(seed=st.integers(0, 1 << 32), n=st.integers(1, 50), width=st.integers(0, 12))
+def test_new_items_fit_by_their_categories(seed: int, n: int, width: int) -> None:
+    rng = np.random.default_rng(seed)
+    values, names = rng.integers(0, 3, (n, len(ITEM_COLUMNS))).astype(float), tuple(f"c{j}" for j in range(width))
+    values[:, ITEM_COLUMNS.index("age_s")] = 1e6
+    hot = (rng.random((n, width)) < 0.3).astype(np.float32)
+    ids = tuple(f"i{row}" for row in range(n))
+    items = ItemMatrix(NOW, ids, {i: row for row, i in enumerate(ids)}, values, names, hot, [None] * n)
+    interest = rng.random(width).astype(np.float32)
+    plain = (hot @ interest + 0.1) / (1 + items.column("impressions_7d") / 50)
+    np.testing.assert_allclose(newness(items, interest).dense(n), np.where(is_new(items), plain, 0), rtol=1e-5)
+    assert [items.categories_of(row) for row in range(n)] == [
+        tuple(name for name, has in zip(names, row, strict=True) if has) for row in hot
+    ]
 
 
 @given(seed=st.integers(0, 1 << 32), liked=st.integers(0, 9), size=st.integers(1, 20))
