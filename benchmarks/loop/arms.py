@@ -151,6 +151,12 @@ def listers(cascade: Any, als: Callable[[Question], Floats]) -> dict[str, Lister
         best = np.argsort(-oracle(shop.world, user, now), kind="stable")[:K]
         return [shop.world.item_ids[n] for n in best.tolist()]
 
+    def by_taste_what_may(shop: Shop, user: int, user_id: str, now: Micros) -> list[str]:
+        ask = shop.ask(user_id, now)
+        chance = oracle(shop.world, user, now)[[shop.world.item_number[item_id] for item_id in ask.items.ids]]
+        order = np.argsort(-np.where(allowed(ask), chance, -np.inf), kind="stable")[:K]
+        return [ask.items.ids[row] for row in order.tolist()]
+
     return {
         "Freshet exploring": exploring,
         "Freshet": freshet,
@@ -158,4 +164,5 @@ def listers(cascade: Any, als: Callable[[Question], Floats]) -> dict[str, Lister
         "ALS + trending": als_and_trending,
         "popularity, 7 days": liked_lately,
         "oracle of tastes": by_taste,
+        "oracle of tastes, what may come": by_taste_what_may,
     }

@@ -8,7 +8,8 @@ that are born in that day are unknown to the training.
 
 Arms: the bundle that was trained, with and without exploring; ALS (`implicit`, factors fitted up to the instant, the
 user recomputed from the live history) with what is trending for those without a history; what was liked most in seven
-days; and an oracle that knows every hidden taste, but not what the session is after. `best` knows that, too. Rates are
+days; and an oracle that knows every hidden taste, but not what the session is after, once free to show what the user
+has liked or bought already, as no other arm is, and once not. `best` knows what the session is after, too. Rates are
 what is to be expected of the lists, clicks an item shown, without the luck of the clicks; intervals are bootstraps over
 users. A new item's fair exposure is what the oracle of tastes gives to items in their first 24 hours. New users are
 asked for after so many events that they made on their own.
@@ -255,7 +256,7 @@ def report(days: dict[str, Day], newly: dict[int, dict[str, list[float]]], given
     for name, day in days.items():
         share = day.new / day.shown
         table.add_row(
-            name, f"{ctr[name]:.4f}", f"{ctr[name] / ctr['oracle of tastes']:.0%}", f"{ctr[name] / best:.0%}",
+            name, f"{ctr[name]:.4f}", f"{ctr[name] / ctr['oracle of tastes']:.1%}", f"{ctr[name] / best:.0%}",
             f"{share:.2%}", f"{share / fair:.0%}",
         )  # fmt: skip
     Console().print(table)
