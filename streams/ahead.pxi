@@ -1,7 +1,8 @@
 # Reading ahead what lookups will need. Of a million rows few are in the processor's cache, and one that is looked up
 # alone waits for memory four times, one after the other: for the dictionary's index, its entry, the key and the row.
 # Here hundreds are followed side by side, so that their waits overlap. It changes no result: what is found is thrown
-# away, and a dictionary whose inside is not known is left alone. Included by `kernel.pyx`.
+# away. It reads the inside of a dictionary as Python 3.11 has it, the only version that Freshet is for. Included by
+# `kernel.pyx`.
 
 cdef extern from *:
     """
@@ -13,7 +14,6 @@ cdef extern from *:
 
     typedef struct { size_t hash, rest, at; Py_ssize_t entry; } Probe;
 
-    #if PY_VERSION_HEX >= 0x030B0000 && PY_VERSION_HEX < 0x030D0000
     #ifndef Py_BUILD_CORE
     #define Py_BUILD_CORE 1
     #endif
@@ -65,9 +65,6 @@ cdef extern from *:
             n = left;
         }
     }
-    #else
-    #define follow(dict, probes, n)
-    #endif
 
     static inline void fetch_number(PyObject *set, uint64_t number) {
         PySetObject *numbers = (PySetObject *)set;

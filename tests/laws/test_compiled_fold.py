@@ -211,3 +211,21 @@ def test_ids_of_every_length_hash_alike(size: int) -> None:
         fold.fold([(0, b"u", encode(event))])
     assert both[0].meta.applied == 1
     assert _cut(both[0]) == _cut(both[1])
+
+
+@pytest.mark.parametrize("users", [0, 200, 50_000, 140_000])
+def test_both_folds_agree_in_dictionaries_of_every_width_with_holes(users: int) -> None:
+    """A dictionary's index has 1, 2 or 4 bytes an entry; what was deleted, or spilled, is a hole in it."""
+    events = [Event(f"e{n}", f"u{n % 700 * 211}", f"i{n % 50}", "view", START + n, START + n) for n in range(1_500)]
+    records: list[Record] = [(n, e.user_id.encode(), encode(e)) for n, e in enumerate(events)]
+    both = _both(UserFold, 0, 512, 60_000_000, partitions=1)
+    rows = {f"u{n}".encode(): user.advance(None, [Event("e", f"u{n}", "i", "view", START, START)], 0) for n in range(9)}
+    for fold in both:
+        fold.rows.held.update((f"u{n}".encode(), rows[b"u%d" % (n % 9)]) for n in range(users))
+        for n in range(0, users, 3):
+            del fold.rows.held[b"u%d" % n]
+        for start in range(0, len(records), 250):
+            fold.fold(records[start : start + 250])
+    assert both[0].meta.applied == len(events)
+    assert _cut(both[0]) == _cut(both[1])
+    assert both[0].rows.held == both[1].rows.held
