@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 import faust
+from faust.tables.manager import TableManager
 from faust.types import TP
 
 from feature_repo.features import user
@@ -26,6 +27,14 @@ BUFFERED_BATCHES = 4
 """Batches that wait for an agent, so at most 4 MiB a topic: Faust stops fetching when the agent is slower."""
 
 log = logging.getLogger(__name__)
+
+
+class NoTables(TableManager):
+    """Faust's own waits a second for tables that may yet be declared; a worker that was killed is back sooner."""
+
+    async def on_start(self) -> None:
+        await self._update_channels()
+        await self.recovery.start()
 
 
 class Worker(faust.App):
@@ -74,6 +83,7 @@ def create_app(settings: Settings, stages: Sequence[Stage]) -> Worker:
         broker_max_poll_records=None,
         broker_check_crcs=False,
         web_enabled=False,
+        TableManager=NoTables,
     )
     app.transport = BatchTransport(app.conf.broker_consumer, app)
     app.settings, app.stages = settings, stages

@@ -17,6 +17,7 @@ from aiokafka.producer import message_accumulator
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.protocol.produce import ProduceRequest, ProduceRequest_v7
 from faust.app.base import App
+from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
@@ -62,6 +63,16 @@ def test_faust_seeks_through_the_thread_after_a_rebalance() -> None:
     assert "self._thread.seek_to_committed()" in inspect.getsource(faust_consumer.ThreadDelegateConsumer)
     assert "self.seek_to_committed()" in inspect.getsource(faust_consumer.Consumer.perform_seek)
     assert "if offset and offset > 0" in inspect.getsource(AIOKafkaConsumer.seek_to_committed), "why we seek the rest"
+
+
+def test_without_its_second_of_waiting_the_start_of_fausts_tables_is_ours() -> None:
+    start = [line.strip() for line in inspect.getsource(TableManager.on_start).splitlines()]
+    assert start[2:] == [
+        "await self.sleep(1.0)",
+        "if not self.should_stop:",
+        "await self._update_channels()",
+        "await self.recovery.start()",
+    ]
 
 
 def test_restores_are_awaited_before_the_seek_to_the_committed_offsets() -> None:
