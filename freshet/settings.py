@@ -10,7 +10,7 @@ from os import environ
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -90,17 +90,17 @@ class Settings(BaseSettings):
         description="Name of the stream application: its consumer groups and transactional ids begin with it.",
         pattern=r"^[A-Za-z0-9._-]{1,100}$",
     )
-    instance: Annotated[str | None, BeforeValidator(_none_if_blank)] = Field(
-        None,
+    instance: str = Field(
+        AUTO,
         description="Name of this worker in its consumer group (static membership). "
-        "A restart under the same name takes its partitions back at once, and finds its checkpoint. "
-        "`auto`: the first of worker-0, worker-1, ... that no other worker of this `home` has.",
+        "A restart under the same name takes its partitions back at once, and finds its checkpoints. "
+        "`auto`: that of a worker of this `home` that does not run, or else a new one.",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
     )
     standby: bool = Field(
         False,
         description="Whether a worker keeps checkpoints of the partitions that others own, too, so that it takes one "
-        "over without reading all of its changelog. Needs an `instance`.",
+        "over without reading all of its changelog.",
     )
     flink_env: Folder = Field(
         Path(".venv-flink"), description="Python environment with PyFlink, for `freshet flink`. `make flink` makes it."
@@ -182,7 +182,7 @@ class Settings(BaseSettings):
         1_024,
         ge=1,
         description="Memory for the states of a worker, in MiB. Beyond it, states that came in first are kept on disk, "
-        "beside the checkpoint; only a worker with an `instance` has one.",
+        "beside the checkpoint.",
     )
     checkpoint_rows: int = Field(
         50_000,
@@ -249,13 +249,6 @@ class Settings(BaseSettings):
     def _whole_blocks(cls, value: int) -> int:
         if value % DEDUP_STEP:
             raise ValueError(f"must be a multiple of {DEDUP_STEP}")
-        return value
-
-    @field_validator("standby")
-    @classmethod
-    def _has_a_name(cls, value: bool, info: ValidationInfo) -> bool:
-        if value and not info.data.get("instance"):
-            raise ValueError(f"a standby keeps checkpoints, which need a name: set {variable('instance')}, too")
         return value
 
     @classmethod

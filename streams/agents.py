@@ -12,10 +12,11 @@ import faust
 from faust.types import StreamT
 
 from freshet.settings import Settings
-from streams.engine.fold import ItemFold, UserFold
-from streams.engine.rows import Memory
+from streams.engine.kept import Memory
 from streams.engine.stage import Stage
 from streams.engine.transport import Batch, BatchSchema
+from streams.fold.items import ItemFold
+from streams.fold.users import UserFold
 from streams.topics import EVENTS, ITEM_DELTAS, ITEM_FEATURES, USER_FEATURES
 
 

@@ -59,7 +59,7 @@ cdef inline bytes get_field(const uint8_t* data, Py_ssize_t* at, Py_ssize_t end)
 
 
 def fill(bytes data, Py_ssize_t at, Py_ssize_t end, dict held, dict spilled, dict own, Py_ssize_t overhead):
-    """`streams.engine.unpacking.fill`, of the records between two places, as `pack` makes them. Raises `ValueError`."""
+    """`streams.fold.rows.fill`, of the records between two places, as `pack` makes them. Raises `ValueError`."""
     cdef const uint8_t* here = <const uint8_t*>PyBytes_AS_STRING(data)
     cdef Py_ssize_t growth = 0
     cdef bytes key, row, before

@@ -2,7 +2,7 @@
 # again. Included by `kernel.pyx`.
 #
 # The two readers know what our own encoders write, of ASCII texts, and nothing else: they say 0 to all other bytes, and
-# `streams.events.decode` or `streams.engine.deltas.decode` then has the word.
+# `streams.events.decode` or `streams.fold.deltas.decode` then has the word.
 
 cdef struct Text:
     const char* data
@@ -140,7 +140,7 @@ cdef class Events:
         return 1
 
     cdef int add_delta(self, bytes data, int64_t* source, int64_t* first) except -1:
-        """What `streams.engine.deltas.decode` reads from these bytes. 0 where that has to be asked."""
+        """What `streams.fold.deltas.decode` reads from these bytes. 0 where that has to be asked."""
         cdef Reader reader = reader_of(data)
         cdef Reader* r = &reader
         cdef Py_ssize_t n = self.n, categories = self._categories
@@ -405,7 +405,7 @@ cdef void pack_text(Buffer* b, Text* text) noexcept nogil:
     b.size += size
 
 cdef int pack_event(Buffer* b, Event* event, Text* categories) except -1:
-    """A `streams.engine.deltas.Passed`."""
+    """A `streams.fold.deltas.Passed`."""
     cdef Py_ssize_t size = 64, i
     cdef uint64_t bits
     for i in range(5):

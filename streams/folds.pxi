@@ -1,4 +1,4 @@
-# The folds of chunks of records, as `streams.engine.fold` defines them. Included by `kernel.pyx`.
+# The folds of chunks of records, as `streams.fold` defines them. Included by `kernel.pyx`.
 #
 # What is rare (a record that cannot be folded, a gap, a row that is too large) is asked of the fold itself.
 
@@ -9,7 +9,7 @@ cdef struct Handed:
 
 
 cdef class Outbox:
-    """`streams.engine.deltas.Outbox`, packed at once."""
+    """`streams.fold.deltas.Outbox`, packed at once."""
 
     cdef Handed* _handed
     cdef Py_ssize_t _partitions

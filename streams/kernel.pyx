@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""`Profile.advance`, `Profile.values` and the folds of `streams.engine.fold`, compiled.
+"""`Profile.advance`, `Profile.values` and the folds of `streams.fold`, compiled.
 
 It does what `Profile.advance_plainly`, the aggregates' own `update`, `merge`, `value`, `pack` and `unpack`, and the folds'
 `fold_plainly` say, on the packed bytes themselves: from an event's JSON to its key's row and to the delta that hands it on, with

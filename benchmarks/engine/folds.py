@@ -17,10 +17,12 @@ from rich.table import Table
 from benchmarks.engine.own import NOW_US, STEP_US, event, rows, zipf
 from feature_repo.features import item, user
 from streams.engine.batches import packed
-from streams.engine.fold import Fold, ItemFold, UserFold
-from streams.engine.records import Record
 from streams.engine.stage import CHUNK
 from streams.events import encode
+from streams.fold.items import ItemFold
+from streams.fold.records import Record
+from streams.fold.states import Fold
+from streams.fold.users import UserFold
 from streams.profiles import Profile
 
 COMMIT = 2_500

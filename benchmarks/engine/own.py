@@ -32,8 +32,8 @@ from feature_repo.features import item, user
 from freshet.prove.processes import Process
 from freshet.prove.rig import Plan, Rig
 from freshet.settings import Settings, get_settings
-from streams.engine.records import META_KEY, Meta, encode_json
 from streams.events import Event, encode
+from streams.fold.records import META_KEY, Meta, encode_json
 from streams.profiles import Profile
 from streams.topics import EVENTS, ITEM_DELTAS, ITEM_FEATURES, USER_FEATURES, partition_of
 

@@ -11,10 +11,11 @@ import mode.loop
 
 from freshet.settings import get_settings
 from streams.aggregates import HOUR, TILE, Count, Sum, on
-from streams.engine.records import Record
+from streams.engine.instance import named
 from streams.engine.stage import Stage
-from streams.engine.states import Gap, ProfileFold
 from streams.events import Event, decode
+from streams.fold.records import Record
+from streams.fold.states import Gap, ProfileFold
 from streams.profiles import Profile
 from streams.topics import EVENTS
 from streams.worker import create_app
@@ -77,4 +78,5 @@ def cells(row: bytes) -> Iterator[tuple[str, int, int, int, float]]:
 
 mode.loop.use("uvloop")
 gc.set_threshold(100_000, 50, 100)
-app = create_app(get_settings(), (Stage(get_settings(), EVENTS, OUT, WindowFold),))
+settings = named(get_settings())
+app = create_app(settings, (Stage(settings, EVENTS, OUT, WindowFold),))

@@ -12,8 +12,9 @@ from aiokafka import AIOKafkaProducer
 
 from feature_repo import compare_and_set
 from feature_repo.layout import StoredRow, rank_field
-from streams.engine import fold, transaction
-from streams.engine.ring import Ring
+from streams.engine import transaction
+from streams.fold import users
+from streams.fold.ring import Ring
 
 
 class _Unawaited(AIOKafkaProducer):  # type: ignore[misc]
@@ -63,6 +64,6 @@ BROKEN: dict[str, Callable[[], None]] = {
     "unawaited-sends": _put(transaction, "AIOKafkaProducer", _Unawaited),
     "random-ids": _put(transaction, "AIOKafkaProducer", _RandomId),
     "no-compare-and-set": _put(compare_and_set, "write", _set_without_comparing),
-    "no-dedup": _put(fold, "Ring", _Forgetful),
+    "no-dedup": _put(users, "Ring", _Forgetful),
 }
 """Name -> what breaks it."""

@@ -28,7 +28,7 @@ POINTS: dict[str, tuple[str, str]] = {
     "after_offsets": ("streams.engine.transaction:AIOKafkaProducer.send_offsets_to_transaction", "after"),
     "before_end": ("streams.engine.transaction:AIOKafkaProducer.commit_transaction", "before"),
     "after_end": ("streams.engine.transaction:AIOKafkaProducer.commit_transaction", "after"),
-    "in_restore": ("streams.engine.states:Fold._load_own", "before"),
+    "in_restore": ("streams.fold.states:Fold.load_own", "before"),
     "after_checkpoint": ("streams.engine.checkpoint:Checkpoint.append", "after"),
     "in_rewriting": ("streams.engine.checkpoint:Checkpoint.add", "after"),
     "after_rewriting": ("streams.engine.checkpoint:Checkpoint.finish", "after"),

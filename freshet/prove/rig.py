@@ -90,7 +90,6 @@ class Rig:
             partitions=plan.partitions,
             replication=plan.brokers,
             app_id="freshet",
-            instance=None,
             archive_dir=folder / "home" / "archive",
             offline_dir=folder / "home" / "offline",
             state_memory_mb=plan.state_memory_mb,
@@ -239,11 +238,12 @@ class Rig:
         return self.supervisor.add(name, command, {}, self.logs / f"{name}.log")
 
     def _ours(
-        self, name: str, program: list[str], metrics: str, *, instance: str = "", once: str | None = None
+        self, name: str, program: list[str], metrics: str, *, instance: str | None = None, once: str | None = None
     ) -> Process:
         port = self.metrics_port + self._numbers.setdefault(name, len(self._numbers))
-        ours = {"instance": instance, "standby": str(bool(instance))}
-        settings = self.settings.as_env() | {variable(name): text for name, text in ours.items()}
+        settings = self.settings.as_env()
+        if instance is not None:
+            settings |= {variable("instance"): instance, variable("standby"): "true"}
         settings[variable(metrics)] = str(port)
         command = [sys.executable, "-m", "freshet.prove.launch", *self.plan.launch, *program]
         env = settings | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}

@@ -78,7 +78,6 @@ def parts(settings: Settings, names: Collection[str]) -> list[Part]:
             "worker",
             [_script("faust"), "-A", "streams.app", "worker", "-l", settings.log_level.lower(), "--without-web"],
             metrics=settings.worker_metrics_port,
-            env={variable("instance"): settings.instance or "local"},
         ),
         "sink-online": _sink(settings, "online", settings.sink_metrics_port),
         "sink-archive": _sink(settings, "archive", settings.sink_metrics_port + 1),

@@ -11,10 +11,11 @@ from feature_repo.features import user
 from freshet.settings import Settings
 from streams.backfill.items import Aside
 from streams.backfill.rows import BackfillError, RowWriter, Tell
-from streams.engine.fold import Gap, UserFold
-from streams.engine.records import Meta
-from streams.engine.rows import Rows
 from streams.events import Event, decode
+from streams.fold.records import Meta
+from streams.fold.rows import Rows
+from streams.fold.states import Gap
+from streams.fold.users import UserFold
 from streams.profiles import header
 from streams.sinks import files
 from streams.sinks.files import ArchiveFile

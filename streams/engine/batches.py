@@ -15,7 +15,7 @@ from aiokafka.protocol.produce import ProduceRequest_v7
 from aiokafka.protocol.types import Int16, Int32, String
 from crc32c import crc32c
 
-from streams.engine.records import Row
+from streams.fold.records import Row
 
 try:
     from streams.kernel import pack

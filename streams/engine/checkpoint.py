@@ -3,7 +3,7 @@
 A worker restores from it, and reads from the topic only what came after. It is never the truth: the changelog is, and a
 checkpoint that cannot be trusted is thrown away and made again. It is not synced, so it survives the process and not
 the machine: each commit says how long it is and under which boot it was written, and each batch has its checksum. Which
-rows it needs once most of them are old is left to `streams.engine.rows`.
+rows it needs once most of them are old is left to `streams.engine.kept`.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from crc32c import crc32c
 
 from freshet.settings import Settings
 from streams.engine.batches import packed
-from streams.engine.records import State
+from streams.fold.records import State
 
 OLDEST_S = 12 * 3_600
 """Kafka forgets deletions of a compacted topic after a day: rows from before one would come back."""
@@ -105,10 +105,8 @@ class Checkpoint:
         self._file, self._new = _File(self._path), None
 
     @classmethod
-    def of(cls, settings: Settings, log_topic: str, partition: int) -> Self | None:
-        """That of this worker; None for a worker without a name, which could not find it again."""
-        if settings.instance is None:
-            return None
+    def of(cls, settings: Settings, log_topic: str, partition: int) -> Self:
+        """That of this worker, by its name."""
         return cls(settings.home / "state" / settings.instance / f"{log_topic}-{partition}")
 
     @property

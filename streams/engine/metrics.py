@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from freshet.settings import Settings, SettingsError
-from streams.engine.fold import Fold
+from streams.fold.states import Fold
 
 COMMIT_SECONDS = Histogram(
     "freshet_commit_seconds",

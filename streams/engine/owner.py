@@ -12,11 +12,12 @@ from aiokafka import TopicPartition
 from aiokafka.errors import ProducerFenced
 
 from freshet.settings import Settings
-from streams.engine.fold import Fold
+from streams.engine.kept import KeptRows
 from streams.engine.leave import leave
 from streams.engine.metrics import CHECKPOINT_SECONDS, COMMIT_SECONDS, ROWS
-from streams.engine.records import Row, Snapshot, encode_json
 from streams.engine.transaction import Outputs, Sent, Transactions
+from streams.fold.records import Row, Snapshot, encode_json
+from streams.fold.states import Fold
 from streams.topics import DEAD_LETTERS, ITEM_DELTAS
 
 
@@ -34,8 +35,10 @@ def outputs(settings: Settings, log: str, partition: int, snapshot: Snapshot) ->
 class Owner:
     """`committed` is the source offset that the last transaction carried; the group's offset must equal it."""
 
-    def __init__(self, settings: Settings, fold: Fold, transactions: Transactions, interval_s: float) -> None:
-        self.fold, self.transactions = fold, transactions
+    def __init__(
+        self, settings: Settings, fold: Fold, rows: KeptRows, transactions: Transactions, interval_s: float
+    ) -> None:
+        self.fold, self.rows, self.transactions = fold, rows, transactions
         self.committed = fold.meta.next_offset
         self.paused = True
         self.changed = asyncio.Event()
@@ -80,7 +83,7 @@ class Owner:
 
     def _keep(self, snapshot: Snapshot, sent: Sent) -> None:
         """Bring the checkpoint up to date. Leaves the process when it fails."""
-        rows = self.fold.rows
+        rows = self.rows
         try:
             rows.committed(dict(snapshot.records), sent)
         except OSError as error:
@@ -92,7 +95,7 @@ class Owner:
     async def _rewrite(self) -> None:
         try:
             with CHECKPOINT_SECONDS.labels(self.fold.source).time():
-                await self.fold.rows.rewrite()
+                await self.rows.rewrite()
         except Exception as error:
             self._cannot_keep(error)
 
@@ -107,5 +110,5 @@ class Owner:
         if self._rewriting is not None:
             self._rewriting.cancel()
             await asyncio.wait([self._rewriting])
-        self.fold.rows.close()
+        self.rows.close()
         await self.transactions.close()

@@ -7,11 +7,12 @@ meanwhile. Or on and on, for one that another worker owns. Rows stay as bytes.
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from time import monotonic
-from typing import NamedTuple, NoReturn, Protocol
+from typing import NamedTuple, NoReturn
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from streams.engine.records import State
+from streams.engine.kept import KeptRows
+from streams.fold.records import Own
 
 POLL_MS = 200
 STUCK_S = 30.0
@@ -19,19 +20,24 @@ STUCK_S = 30.0
 FETCH_BYTES = 4 << 20
 
 
-class Loadable(Protocol):
-    """What a changelog is read into, e.g. a `Fold`."""
+class Target(NamedTuple):
+    """What a changelog is read into: the rows, and who wants the engine's own records."""
 
-    async def resume(self, oldest: int, end: int) -> int: ...
-    def load(self, records: list[State]) -> None: ...
-    async def loaded_to(self, position: int) -> None: ...
+    rows: KeptRows
+    load_own: Callable[[Own], None] = lambda own: None
+
+    async def resume(self, oldest: int, end: int) -> int:
+        """Load the checkpoint, where there is one. The offset of the changelog to go on from."""
+        async for own in self.rows.resume(oldest, end):
+            self.load_own(own)
+        return max(oldest, self.rows.position)
 
 
 class RestoreStuck(RuntimeError):
     """The broker sent no records although the changelog has more."""
 
 
-async def restore(bootstrap: str, topic: str, targets: Mapping[int, Loadable]) -> int:
+async def restore(bootstrap: str, topic: str, targets: Mapping[int, Target]) -> int:
     """Load each partition's records into its target, in their order. Returns how many. Raises `RestoreStuck`."""
     if not targets:
         return 0
@@ -53,7 +59,7 @@ async def restore(bootstrap: str, topic: str, targets: Mapping[int, Loadable]) -
 
 
 async def follow(
-    bootstrap: str, topic: str, targets: Mapping[int, Loadable], lag: Callable[[int, int], None]
+    bootstrap: str, topic: str, targets: Mapping[int, Target], lag: Callable[[int, int], None]
 ) -> NoReturn:
     """Load each partition's records as they come, until cancelled. `lag(partition, records)` says what is left."""
     async with _reading(bootstrap, topic, targets) as (consumer, ends):
@@ -65,7 +71,7 @@ async def follow(
 
 @asynccontextmanager
 async def _reading(
-    bootstrap: str, topic: str, targets: Mapping[int, Loadable]
+    bootstrap: str, topic: str, targets: Mapping[int, Target]
 ) -> AsyncIterator[tuple[AIOKafkaConsumer, dict[TopicPartition, int]]]:
     """A consumer that stands where each target goes on, and where each partition ends now."""
     consumer = AIOKafkaConsumer(
@@ -88,24 +94,23 @@ async def _reading(
         await consumer.stop()
 
 
-async def _load(
-    consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition], targets: Mapping[int, Loadable]
-) -> int:
+async def _load(consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition], targets: Mapping[int, Target]) -> int:
     """What the next fetch brings. Returns how many records."""
     count = 0
     for tp, records in (await consumer.getmany(*partitions, timeout_ms=POLL_MS)).items():
-        targets[tp.partition].load([(record.key, record.value) for record in records])
+        rows, load_own = targets[tp.partition]
+        load_own(rows.load([(record.key, record.value) for record in records]))
         count += len(records)
     return count
 
 
 async def _loaded(
-    consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition], targets: Mapping[int, Loadable]
+    consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition], targets: Mapping[int, Target]
 ) -> dict[TopicPartition, int]:
     """Tell each target up to where it is loaded, transaction marks included. Returns these positions."""
     now = {tp: await consumer.position(tp) for tp in partitions}
     for tp, position in now.items():
-        await targets[tp.partition].loaded_to(position)
+        await targets[tp.partition].rows.loaded_to(position)
     return now
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
 
-from streams.engine.records import ROW_MAX
+from streams.fold.records import ROW_MAX
 
 _SIZE_BITS = ROW_MAX.bit_length()
 

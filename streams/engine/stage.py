@@ -16,18 +16,18 @@ from aiokafka import TopicPartition
 
 from freshet.settings import Settings
 from streams.engine.checkpoint import Checkpoint, Taken
-from streams.engine.fold import Fold, Gap
+from streams.engine.kept import KeptRows, Memory
 from streams.engine.leave import leave
 from streams.engine.metrics import RESTORE_SECONDS, RESTORED
 from streams.engine.owner import Owner
-from streams.engine.records import Record
-from streams.engine.restore import offsets, restore
-from streams.engine.ring import BadRing
-from streams.engine.rows import Memory, Rows
+from streams.engine.restore import Target, offsets, restore
 from streams.engine.standby import Standby
 from streams.engine.transaction import Transactions
 from streams.engine.transport import Batch
 from streams.engine.unpacking import BadBatch
+from streams.fold.records import Record
+from streams.fold.ring import BadRing
+from streams.fold.states import Fold, Gap
 
 CHUNK = 250
 """Records between two breaths of the event loop, about 1 ms: transactions of other partitions must move. Their rows,
@@ -157,7 +157,8 @@ class Stage:
         if not partitions:
             return
         started = perf_counter()
-        folds = {p: self._fresh(p) for p in partitions}
+        folds = {p: self._make(p) for p in partitions}
+        kept = {p: self._kept(p) for p in partitions}
         transactions = {
             p: Transactions(self._settings.kafka, self.group, TopicPartition(self.topic, p)) for p in partitions
         }
@@ -165,28 +166,28 @@ class Stage:
         fenced = perf_counter()
         now = await offsets(self._settings.kafka, self.group, self.topic, partitions)
         try:
-            records = await restore(self._settings.kafka, self._log_topic, folds)
+            targets = {p: Target(kept[p], fold.load_own) for p, fold in folds.items()}
+            records = await restore(self._settings.kafka, self._log_topic, targets)
             for p, fold in folds.items():
+                fold.rows = kept[p]
                 fold.loaded()
                 self._check(p, fold.meta.next_offset, now[p].committed)
         except UNFIT:
-            for fold in folds.values():
-                fold.rows.forget()
+            for rows in kept.values():
+                rows.forget()
             raise
         for p, fold in folds.items():
             fold.begin(now[p].oldest)
-            self._owners[p] = Owner(self._settings, fold, transactions[p], self._interval_s)
+            self._owners[p] = Owner(self._settings, fold, kept[p], transactions[p], self._interval_s)
         seconds = perf_counter() - started
         RESTORE_SECONDS.labels(self.source).set(seconds)
         RESTORED.labels(self.source).set(records)
         message = "%s partitions %s: %d records restored in %.2f s, of which %.2f s fencing"
         log.info(message, self.source, sorted(partitions), records, seconds, fenced - started)
 
-    def _fresh(self, partition: int) -> Fold:
-        fold = self._make(partition)
+    def _kept(self, partition: int) -> KeptRows:
         checkpoint = Checkpoint.of(self._settings, self._log_topic, partition)
-        fold.rows = Rows(checkpoint, self._memory, self._settings.checkpoint_rows)
-        return fold
+        return KeptRows(checkpoint, self._memory, self._settings.checkpoint_rows)
 
     def _check(self, partition: int, next_offset: int, committed: int | None) -> None:
         """State and offset come from the same transactions, so the group cannot be ahead of the state."""

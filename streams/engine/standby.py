@@ -8,29 +8,12 @@ from collections.abc import Iterable
 
 from freshet.settings import Settings
 from streams.engine.checkpoint import Checkpoint
+from streams.engine.kept import KeptRows, Memory
 from streams.engine.leave import leave
-from streams.engine.records import State
-from streams.engine.restore import follow
-from streams.engine.rows import Memory, Rows
+from streams.engine.restore import Target, follow
 
 MEMORY = 16 << 20
 """For the rows of a partition that is followed; the others are on disk only."""
-
-
-class Replica:
-    """What a followed partition is read into. See `restore.Loadable`."""
-
-    def __init__(self, checkpoint: Checkpoint, spare: int) -> None:
-        self.rows = Rows(checkpoint, Memory(MEMORY), spare)
-        self.loaded_to = self.rows.loaded_to
-
-    async def resume(self, oldest: int, end: int) -> int:
-        async for _ in self.rows.resume(oldest, end):
-            pass
-        return max(oldest, self.rows.position)
-
-    def load(self, records: list[State]) -> None:
-        self.rows.load(records)
 
 
 class Standby:
@@ -59,12 +42,11 @@ class Standby:
                 task.result()
 
     async def _follow(self, partitions: set[int]) -> None:
-        replicas = dict[int, Replica]()
+        replicas = dict[int, Target]()
         try:
             for p in partitions:
                 checkpoint = Checkpoint.of(self._settings, self._log_topic, p)
-                assert checkpoint is not None, "settings see to it that a standby has a name"
-                replicas[p] = Replica(checkpoint, self._settings.checkpoint_rows)
+                replicas[p] = Target(KeptRows(checkpoint, Memory(MEMORY), self._settings.checkpoint_rows))
             if replicas:
                 await follow(self._settings.kafka, self._log_topic, replicas, self.lags.__setitem__)
         except Exception as error:

@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
 from streams.engine.batches import BATCH_BYTES, Batch, batches
-from streams.engine.records import Row
+from streams.fold.records import Row
 
 TIMEOUT_MS = 15_000
 """A transaction that its owner left open holds up readers for so long; a new owner ends it at once."""

@@ -1,50 +1,25 @@
 """Rows out of the batches that carry them, into memory. How batches are made is left to `streams.engine.batches`."""
 
-from collections.abc import Iterable
 from struct import error
 
 from aiokafka.record.default_records import DefaultRecordBatch
 from crc32c import crc32c
 
 from streams.engine.batches import CRC_FROM, HEADER, LENGTH_FROM
-from streams.engine.records import ROW_OVERHEAD, State
-from streams.profiles import is_meta_key
+from streams.fold.records import ROW_OVERHEAD, Own
+from streams.fold.rows import fill
 
 try:
     from streams.kernel import fill as fill_packed
 except ImportError:  # no C compiler where Freshet was installed
     fill_packed = None  # type: ignore[assignment]
 
-Places = dict[bytes, int]
-Own = dict[bytes, bytes | None]
-"""The engine's own records; None deletes one."""
-
 
 class BadBatch(RuntimeError):
     """Bytes that are not the batch that was written."""
 
 
-def fill(records: Iterable[State], held: dict[bytes, bytes], spilled: Places, own: Own) -> int:
-    """Put records into these, in their order. By how many bytes that makes `held` larger."""
-    growth = 0
-    for key, row in records:
-        if is_meta_key(key):
-            own[key] = row
-            continue
-        before = held.get(key)
-        if before is not None:
-            growth -= len(before) + ROW_OVERHEAD
-        elif spilled:
-            spilled.pop(key, None)
-        if row is not None:
-            held[key] = row
-            growth += len(row) + ROW_OVERHEAD
-        elif before is not None:
-            del held[key]
-    return growth
-
-
-def unpack_into(data: bytes, held: dict[bytes, bytes], spilled: Places, own: Own) -> int:
+def unpack_into(data: bytes, held: dict[bytes, bytes], spilled: dict[bytes, int], own: Own) -> int:
     """`fill` with the records of batches that lie one after the other. Raises `BadBatch`."""
     at = growth = 0
     try:

@@ -11,10 +11,11 @@ from pyflink.datastream.state import MapStateDescriptor
 from pyflink.java_gateway import get_gateway
 
 from freshet.settings import Settings
-from streams.engine.fold import ItemFold, UserFold
-from streams.engine.states import Fold
 from streams.flink import checkpoints
 from streams.flink.keyed import Step
+from streams.fold.items import ItemFold
+from streams.fold.states import Fold
+from streams.fold.users import UserFold
 from streams.topics import EVENTS, ITEM_DELTAS
 
 GATHERED = 2_000

@@ -10,9 +10,9 @@ from typing import Protocol
 
 from freshet.settings import Settings
 from streams.engine.owner import outputs
-from streams.engine.records import Record
-from streams.engine.rows import Rows
-from streams.engine.states import Fold
+from streams.fold.records import Record
+from streams.fold.rows import Rows
+from streams.fold.states import Fold
 
 _LONG, _INT = Struct(">q"), Struct(">i")
 TEXT = "latin-1"

@@ -11,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_repo.features import item, user
-from streams.engine import fold as folds
-from streams.engine import ring, states
-from streams.engine.fold import Gap, ItemFold, UserFold
-from streams.engine.records import Record, encode_json
-from streams.engine.states import ProfileFold
 from streams.events import Event, encode
+from streams.fold import deltas, ring, states
+from streams.fold import items as item_folds
+from streams.fold import users as user_folds
+from streams.fold.items import ItemFold
+from streams.fold.records import Record, encode_json
+from streams.fold.states import Gap, ProfileFold
+from streams.fold.users import UserFold
 from streams.profiles import Profile
 from streams.topics import partition_of
 from tests.laws.streams_of_events import START
@@ -105,7 +107,7 @@ def _records(draw: st.DrawFn) -> tuple[bytes | None, bytes | None]:
 
 def _both(made: type[ProfileFold[Profile]], *args: object, **more: object) -> list[ProfileFold[Profile]]:
     compiled = made(*args, **more)
-    with patch.object(folds, "user", plainly(user)), patch.object(folds, "item", plainly(item)):
+    with patch.object(user_folds, "user", plainly(user)), patch.object(item_folds, "item", plainly(item)):
         plain = made(*args, **more)
     assert compiled._compiled is not None
     assert plain._compiled is None
@@ -127,7 +129,7 @@ def _cut(fold: ProfileFold[Profile]) -> tuple[object, ...]:
 
 @contextmanager
 def _limit(most: int) -> Iterator[None]:
-    with patch.object(states, "ROW_MAX", most), patch.object(folds, "ROW_MAX", most):
+    with patch.object(states, "ROW_MAX", most), patch.object(user_folds, "ROW_MAX", most):
         yield
 
 
@@ -136,7 +138,7 @@ def test_both_folds_of_events_make_the_same_of_any_records(
     commits: list[list[tuple[bytes | None, bytes | None]]], most: int
 ) -> None:
     both = _both(UserFold, HERE, 512, 60_000_000, partitions=PARTITIONS)
-    items, offset, deltas = _both(ItemFold, 1), 7, 0
+    items, offset, handed_on = _both(ItemFold, 1), 7, 0
     with _limit(most):
         for commit in commits:
             records = [(offset + n, key, value) for n, (key, value) in enumerate(commit)]
@@ -145,8 +147,8 @@ def test_both_folds_of_events_make_the_same_of_any_records(
                 fold.fold(records)
             cuts = [_cut(fold) for fold in both]
             assert cuts[0] == cuts[1]
-            handed = [(deltas + 2 * n, None, data) for n, (target, data) in enumerate(cuts[0][2]) if target == 1]  # type: ignore[arg-type, var-annotated]
-            deltas += 2 * len(handed) + 2
+            handed = [(handed_on + 2 * n, None, data) for n, (target, data) in enumerate(cuts[0][2]) if target == 1]  # type: ignore[arg-type, var-annotated]
+            handed_on += 2 * len(handed) + 2
             assert [_fold(fold, handed) for fold in items] == ["", ""]
             cuts = [_cut(fold) for fold in items]
             assert cuts[0] == cuts[1]
@@ -177,7 +179,7 @@ def test_both_folds_of_deltas_make_the_same_of_damaged_ones(
 ) -> None:
     records, first = [], 0
     for damage, offset in zip(damages, offsets, strict=True):
-        (data,) = folds.deltas.encode(2, first, some)
+        (data,) = deltas.encode(2, first, some)
         first += len(some)
         records.append((offset, None, _damage(data, damage)))
     found = []

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streams.engine import batches, unpacking
-from streams.engine.records import Row, State
+from streams.fold.records import Row, State
 
 pytestmark = pytest.mark.skipif(batches.pack is None, reason="no kernel was built here: no C compiler")
 

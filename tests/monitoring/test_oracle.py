@@ -14,9 +14,10 @@ from monitoring import counting, oracle, raw
 from monitoring.columns import declared
 from monitoring.oracle import Ask, Declared, Oracle, UnknownKind
 from monitoring.verify import check_rows, conservation, handed_over
-from streams.engine.fold import ItemFold, UserFold
-from streams.engine.records import encode_json
 from streams.events import Event, decode, encode
+from streams.fold.items import ItemFold
+from streams.fold.records import encode_json
+from streams.fold.users import UserFold
 
 DAY_US = 86_400_000_000
 TOLERANCE_US = 60_000_000

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from aiokafka import TopicPartition
 
 from feature_repo.layout import VIEWS, entity_key, pack_bytes, rank_field, state_field
-from streams.engine.fold import ItemFold
-from streams.engine.records import META_KEY, decode_meta
+from streams.fold.items import ItemFold
+from streams.fold.records import META_KEY, decode_meta
 from streams.profiles import header, is_meta_key
 from streams.topics import EVENTS, ITEM_DELTAS, ITEM_FEATURES, USER_FEATURES
 from tests.sim.worker import Worker, users

@@ -11,9 +11,10 @@ from unittest.mock import patch
 
 from aiokafka.structs import OffsetAndMetadata
 
-from streams.engine import restore, ring, rows, stage, transaction
+from streams.engine import kept, restore, stage, transaction
 from streams.engine.batches import batches, packed
 from streams.engine.transaction import Outputs, Sent, Transactions
+from streams.fold import ring
 from streams.sinks import online
 from tests.sim import store
 from tests.sim.broker import Consumer
@@ -99,29 +100,29 @@ def _dedup_by_commit() -> Iterator[None]:
 
 @contextmanager
 def _checkpoint_ahead() -> Iterator[None]:
-    real = rows.Rows.committed
+    real = kept.KeptRows.committed
 
-    def committed(self: rows.Rows, own: Any, sent: Sent) -> None:
+    def committed(self: kept.KeptRows, own: Any, sent: Sent) -> None:
         real(self, own, sent._replace(end=sent.end + 5))
 
-    with patch.object(rows.Rows, "committed", committed):
+    with patch.object(kept.KeptRows, "committed", committed):
         yield
 
 
 @contextmanager
 def _checkpoint_of_uncommitted() -> Iterator[None]:
-    real = rows.Rows.committed
+    real = kept.KeptRows.committed
 
-    def committed(self: rows.Rows, own: Any, sent: Sent) -> None:
+    def committed(self: kept.KeptRows, own: Any, sent: Sent) -> None:
         real(self, own, sent)
         assert self._checkpoint is not None
         self._checkpoint.append(packed(self.changed.items()), len(self.changed), self.position)
 
-    with patch.object(rows.Rows, "committed", committed):
+    with patch.object(kept.KeptRows, "committed", committed):
         yield
 
 
-async def _without_waiting(self: rows.Rows) -> None:
+async def _without_waiting(self: kept.KeptRows) -> None:
     """A rewriting that leaves out what is changed, and does not wait for its commit."""
     assert self._checkpoint is not None
     self._checkpoint.begin()
@@ -133,14 +134,14 @@ async def _without_waiting(self: rows.Rows) -> None:
 
 @contextmanager
 def _spilled_rows_forgotten() -> Iterator[None]:
-    real = rows.Rows.rewrite
+    real = kept.KeptRows.rewrite
 
-    async def rewrite(self: rows.Rows) -> None:
+    async def rewrite(self: kept.KeptRows) -> None:
         spill, self._spill = self._spill, None
         await real(self)
         self._spill = spill
 
-    with patch.object(rows.Rows, "rewrite", rewrite):
+    with patch.object(kept.KeptRows, "rewrite", rewrite):
         yield
 
 
@@ -157,7 +158,7 @@ CONTROLS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "dedup memory cut by commit": _dedup_by_commit,
     "a checkpoint says more than it holds": _checkpoint_ahead,
     "a checkpoint of what is not committed": _checkpoint_of_uncommitted,
-    "a rewriting does not wait for commits": lambda: patch.object(rows.Rows, "rewrite", _without_waiting),
+    "a rewriting does not wait for commits": lambda: patch.object(kept.KeptRows, "rewrite", _without_waiting),
     "a rewriting forgets what is spilled": _spilled_rows_forgotten,
 }
 """Name -> the mutation, to be entered within `world.models_in`."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from freshet.settings import Settings
-from streams.engine.records import State
+from streams.fold.records import State
 from tests.sim.broker import rows_of
 from tests.sim.clock import PROCESS
 

@@ -11,10 +11,11 @@ from typing import Any
 from aiokafka import TopicPartition
 
 from freshet.settings import Settings
-from streams.engine.fold import ItemFold, UserFold
-from streams.engine.rows import Memory
+from streams.engine.kept import Memory
 from streams.engine.stage import Stage
 from streams.engine.transport import Batch
+from streams.fold.items import ItemFold
+from streams.fold.users import UserFold
 from streams.topics import EVENTS, ITEM_DELTAS, ITEM_FEATURES, USER_FEATURES
 from tests.sim.broker import Broker, Consumer
 from tests.sim.clock import Left, Process

@@ -18,8 +18,10 @@ from aiokafka import TopicPartition
 
 from freshet.settings import Settings
 from streams.aggregates import Count, Recent, hash64
-from streams.engine import batches, fold, owner, restore, ring, rows, stage, transaction, unpacking
+from streams.engine import batches, kept, owner, restore, stage, transaction
 from streams.events import Event, encode
+from streams.fold import items, ring, users
+from streams.fold import rows as plain
 from streams.profiles import Profile
 from streams.sinks import online
 from streams.tiled import TiledProfile
@@ -255,10 +257,10 @@ def models_in() -> Iterator[None]:
             (transaction, "AIOKafkaProducer", Producer), (restore, "AIOKafkaConsumer", Consumer),
             (online, "AIOKafkaConsumer", Consumer), (online, "Redis", Client),
             (owner, "leave", leave), (stage, "leave", leave), (ring, "BLOCK", 2), (stage, "CHUNK", 2),
-            (stage, "Checkpoint", Checkpoint), (rows, "Spill", Spill),
-            (batches, "pack", None), (rows, "unpack_into", unpacking.fill), (batches, "_builder", Builder),
+            (stage, "Checkpoint", Checkpoint), (kept, "Spill", Spill),
+            (batches, "pack", None), (kept, "unpack_into", plain.fill), (batches, "_builder", Builder),
             (stage, "gc", SimpleNamespace(collect=lambda: None, freeze=lambda: None)),
-            (fold, "user", user), (fold, "item", item),
+            (users, "user", user), (items, "item", item),
             (online, "SOURCES", {USER_FEATURES: user, ITEM_FEATURES: item}),
         ):  # fmt: skip
             stack.enter_context(patch.object(module, name, model))

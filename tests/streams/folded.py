@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from aiokafka import AIOKafkaProducer
 
 from freshet.settings import Settings
-from streams.engine.fold import ItemFold, UserFold
 from streams.events import Event, Micros, encode
+from streams.fold.items import ItemFold
+from streams.fold.users import UserFold
 from streams.sinks import files
 from streams.topics import EVENTS, ITEM_FEATURES, USER_FEATURES, partition_of
 

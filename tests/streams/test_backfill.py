@@ -13,8 +13,8 @@ from feature_repo.layout import STATE, VERSION
 from freshet.settings import Settings
 from streams.aggregates import TILE
 from streams.backfill import BackfillError, backfill
-from streams.engine.fold import UserFold
 from streams.events import Event, Micros
+from streams.fold.users import UserFold
 from streams.profiles import Profile, header
 from streams.sinks import files
 from streams.tiled import CLOSING

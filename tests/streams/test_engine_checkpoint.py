@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from freshet.settings import Settings
-from streams.engine import checkpoint, rows, stage
+from streams.engine import checkpoint, kept, stage
 from streams.engine.batches import Batch, batches, packed
 from streams.engine.checkpoint import Checkpoint, Taken
-from streams.engine.fold import UserFold
-from streams.engine.records import ROW_OVERHEAD, State
-from streams.engine.ring import BadRing
-from streams.engine.rows import Memory, Rows
+from streams.engine.kept import KeptRows, Memory
 from streams.engine.transaction import Sent
-from streams.engine.unpacking import BadBatch, Own, unpack_into
+from streams.engine.unpacking import BadBatch, unpack_into
+from streams.fold.records import ROW_OVERHEAD, Own, State
+from streams.fold.ring import BadRing
+from streams.fold.users import UserFold
 from streams.topics import EVENTS, USER_FEATURES
 
 META = b"\0meta"
@@ -169,8 +169,8 @@ def test_rows_on_disk_are_a_mapping_whatever_memory_holds(
 async def _are_a_mapping(folder: Path, steps: list[tuple[str, int, bytes]], memory: int) -> None:
     log: list[State] = []
 
-    async def opened() -> tuple[Rows, dict[bytes, bytes | None]]:
-        mine, own = Rows(Checkpoint(folder), Memory(memory), 1), dict[bytes, bytes | None]()
+    async def opened() -> tuple[KeptRows, dict[bytes, bytes | None]]:
+        mine, own = KeptRows(Checkpoint(folder), Memory(memory), 1), dict[bytes, bytes | None]()
         async for some in mine.resume(0, len(log)):
             own |= some
         own |= mine.load(log[mine.position :])
@@ -227,7 +227,7 @@ async def _are_a_mapping(folder: Path, steps: list[tuple[str, int, bytes]], memo
 
 
 async def test_rows_leave_memory_a_lump_at_a_time_and_come_back(tmp_path: Path) -> None:
-    mine = Rows(Checkpoint(tmp_path), Memory(64 * (ROW_OVERHEAD + 10)), 1_000_000)
+    mine = KeptRows(Checkpoint(tmp_path), Memory(64 * (ROW_OVERHEAD + 10)), 1_000_000)
     for n in range(200):
         mine.set(b"k%03d" % n, b"%010d" % n, None)
         if n % 10 == 9:
@@ -241,7 +241,7 @@ async def test_rows_leave_memory_a_lump_at_a_time_and_come_back(tmp_path: Path) 
 
 
 async def test_a_checkpoint_is_rewritten_when_most_of_it_is_old(tmp_path: Path) -> None:
-    mine, position = Rows(Checkpoint(tmp_path), Memory(1 << 20), 10), 0
+    mine, position = KeptRows(Checkpoint(tmp_path), Memory(1 << 20), 10), 0
     while not mine.due:
         position += 4
         for k in range(3):
@@ -273,7 +273,7 @@ async def test_only_a_state_that_does_not_fit_together_costs_its_checkpoint(
     monkeypatch.setattr(stage, "Transactions", lambda *_: AsyncMock())
     monkeypatch.setattr(stage, "offsets", AsyncMock())
     monkeypatch.setattr(stage, "restore", AsyncMock(side_effect=error))
-    monkeypatch.setattr(rows.Rows, "forget", forget)
+    monkeypatch.setattr(kept.KeptRows, "forget", forget)
     with pytest.raises(type(error)):
         await stage.Stage(settings, EVENTS, USER_FEATURES, lambda p: UserFold.of(settings, p))._open([0])
     assert forget.call_count == forgotten
@@ -281,7 +281,7 @@ async def test_only_a_state_that_does_not_fit_together_costs_its_checkpoint(
 
 async def test_a_checkpoint_beyond_the_log_is_thrown_away(tmp_path: Path) -> None:
     written(tmp_path)
-    mine = Rows(Checkpoint(tmp_path), Memory(1 << 20), 1)
+    mine = KeptRows(Checkpoint(tmp_path), Memory(1 << 20), 1)
     assert [own async for own in mine.resume(0, 4)] == []
     assert (mine.position, len(mine), mine.get(b"ada")) == (0, 0, None)
     mine.close()

@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 
 from feature_repo.features import item
 from freshet.prove.workload import POISON, Shape, records
-from streams.engine import deltas, states
-from streams.engine.fold import Gap, ItemFold, UserFold
-from streams.engine.records import ROW_MAX, DeadLetter, Meta, Record, Row, Snapshot, decode_meta, encode_json
-from streams.engine.ring import BLOCK, BadRing, Ring
 from streams.events import Event, encode
+from streams.fold import deltas, states
+from streams.fold.items import ItemFold
+from streams.fold.records import ROW_MAX, DeadLetter, Meta, Record, Row, Snapshot, decode_meta, encode_json
+from streams.fold.ring import BLOCK, BadRing, Ring
+from streams.fold.states import Gap
+from streams.fold.users import UserFold
 from streams.profiles import header
 from streams.topics import partition_of
 

@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from pydantic import ValidationError
 
 from freshet.settings import Settings
 from streams.engine.checkpoint import Checkpoint
-from streams.engine.fold import UserFold
 from streams.engine.instance import named
-from streams.engine.restore import restore
-from streams.engine.rows import Memory, Rows
+from streams.engine.kept import KeptRows, Memory
+from streams.engine.restore import Target, restore
 from streams.engine.standby import Standby
 from streams.topics import EVENTS, USER_FEATURES, partition_of
 from tests.streams.folded import fold, history, partitioned, publish
@@ -30,13 +28,13 @@ async def test_a_partition_that_was_followed_is_restored_from_the_checkpoint_and
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reached = dict[str, int]()
-    loaded_to = Rows.loaded_to
+    loaded_to = KeptRows.loaded_to
 
-    async def telling(rows: Rows, position: int) -> None:
+    async def telling(rows: KeptRows, position: int) -> None:
         await loaded_to(rows, position)
-        reached[rows._checkpoint.folder.name] = position  # type: ignore[union-attr]
+        reached[rows._checkpoint.folder.name] = position
 
-    monkeypatch.setattr(Rows, "loaded_to", telling)
+    monkeypatch.setattr(KeptRows, "loaded_to", telling)
     settings = settings.model_copy(update={"instance": "second", "checkpoint_rows": 10})
     topic, made = settings.topic(USER_FEATURES), fold(settings, partitioned(settings, history(400)))
     expected = dict(made.user_rows)
@@ -53,16 +51,12 @@ async def test_a_partition_that_was_followed_is_restored_from_the_checkpoint_and
         await producer.send_and_wait(topic, expected[late], late, partition)  # after it stopped
     assert standby.lags == {}
 
-    folds = {p: UserFold.of(settings, p) for p in range(settings.partitions)}
-    for p, mine in folds.items():
-        checkpoint = Checkpoint.of(settings, topic, p)
-        assert checkpoint is not None
-        mine.rows = Rows(checkpoint, Memory(1 << 20), 1_000)
-    assert await restore(settings.kafka, topic, folds) == 1
-    assert sum(len(mine.rows) for mine in folds.values()) == len(expected)
-    assert {key: folds[partition_of(key, settings.partitions)].rows.get(key) for key in expected} == expected
-    for mine in folds.values():
-        mine.rows.close()
+    kept = {p: KeptRows(Checkpoint.of(settings, topic, p), Memory(1 << 20), 1_000) for p in range(settings.partitions)}
+    assert await restore(settings.kafka, topic, {p: Target(rows) for p, rows in kept.items()}) == 1
+    assert sum(map(len, kept.values())) == len(expected)
+    assert {key: kept[partition_of(key, settings.partitions)].get(key) for key in expected} == expected
+    for rows in kept.values():
+        rows.close()
 
 
 async def test_a_standby_that_cannot_write_leaves(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +69,7 @@ async def test_a_standby_that_cannot_write_leaves(settings: Settings, monkeypatc
 
     await publish(settings, fold(settings, partitioned(settings, history(100))))
     with monkeypatch.context() as patched:
-        patched.setattr("streams.engine.rows.Rows.loaded_to", full)
+        patched.setattr("streams.engine.kept.KeptRows.loaded_to", full)
         standby = Standby(settings, EVENTS, settings.topic(USER_FEATURES))
         await standby.start([0, 1])
         await until(lambda: bool(told))
@@ -83,23 +77,19 @@ async def test_a_standby_that_cannot_write_leaves(settings: Settings, monkeypatc
     await standby.stop()
 
 
-def test_a_standby_needs_a_name(tmp_path: Path) -> None:
-    with pytest.raises(ValidationError, match="set FRESHET_INSTANCE"):
-        Settings(home=tmp_path, standby=True)
-    assert Settings(home=tmp_path, standby=True, instance="w").standby
-
-
 def test_workers_of_one_home_have_different_names_and_a_dead_ones_is_free_again(tmp_path: Path) -> None:
-    settings = Settings(home=tmp_path, instance="auto")
-    assert [named(settings).instance for _ in range(2)] == ["worker-0", "worker-1"]
+    settings = Settings(home=tmp_path)
+    mine = {named(settings).instance for _ in range(2)}
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:  # pragma: no cover
-        os.write(writer, str(named(settings).instance).encode())
+        os.write(writer, named(settings).instance.encode())
         os._exit(0)
     os.waitpid(child, 0)
-    assert os.read(reader, 99) == b"worker-2"
-    assert named(settings).instance == "worker-2"
+    died = os.read(reader, 99).decode()
+    assert len(mine | {died}) == 3
+    assert named(settings).instance == died
+    assert named(Settings(home=tmp_path / "other")).instance not in mine, "nor on another machine"
     os.close(reader), os.close(writer)
     given = Settings(home=tmp_path, instance="mine")
     assert named(given) is given

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from freshet.prove.workload import Shape, records
 from freshet.settings import Settings
-from streams.engine.fold import ItemFold, UserFold
 from streams.engine.owner import outputs
-from streams.engine.records import META_KEY, Record, decode_meta
-from streams.engine.states import Fold, Gap
 from streams.flink import checkpoints
 from streams.flink.keyed import Step, unpack
+from streams.fold.items import ItemFold
+from streams.fold.records import META_KEY, Record, decode_meta
+from streams.fold.states import Fold, Gap
+from streams.fold.users import UserFold
 from streams.topics import ITEM_DELTAS, USER_FEATURES
 
 SETTINGS = Settings(partitions=1, dedup_window=4096)

@@ -1,26 +1,26 @@
-"""The states of one source partition: how they are restored, folded and cut.
+"""The states of one source partition: how they are loaded, folded and cut.
 
-What a record does to a state is left to the subclasses in `streams.engine.fold`.
+What a record does to a state is left to the subclasses in `streams.fold.users` and `streams.fold.items`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from streams.engine.records import (
+from streams.events import Event, Micros
+from streams.fold.records import (
     META_KEY,
     ROW_MAX,
     DeadLetter,
     Meta,
+    Own,
     Record,
     Snapshot,
     State,
     decode_meta,
     encode_json,
 )
-from streams.engine.rows import Rows
-from streams.engine.unpacking import Own
-from streams.events import Event
+from streams.fold.rows import Rows
 from streams.profiles import BadState, Profile
 
 if TYPE_CHECKING:
@@ -31,6 +31,16 @@ P = TypeVar("P", bound=Profile)
 
 class Gap(RuntimeError):
     """Records are missing between what the state expects and what came."""
+
+
+class Touched:
+    """A key's row, the events that some records bring to it, and the time of its newest event with them."""
+
+    __slots__ = ("events", "newest", "row", "version")
+
+    def __init__(self, row: bytes | None, newest: Micros) -> None:
+        self.events: list[Event] = []
+        self.row, self.newest, self.version = row, newest, -1
 
 
 class Fold(ABC):
@@ -51,21 +61,12 @@ class Fold(ABC):
     def fold(self, records: Iterable[Record]) -> None:
         """Fold records in the order of their offsets, from `meta.next_offset` on. Raises `Gap`."""
 
-    async def resume(self, oldest: int, end: int) -> int:
-        """Load the checkpoint, where there is one. The offset of the changelog to go on from."""
-        async for own in self.rows.resume(oldest, end):
-            self._load_own(own)
-        return max(oldest, self.rows.position)
-
-    def load(self, records: list[State]) -> None:
+    def load(self, records: Collection[State]) -> None:
         """Records of the changelog, in their order."""
-        self._load_own(self.rows.load(records))
+        self.load_own(self.rows.load(records))
 
-    async def loaded_to(self, position: int) -> None:
-        """All before this offset of the changelog is loaded."""
-        await self.rows.loaded_to(position)
-
-    def _load_own(self, own: Own) -> None:
+    def load_own(self, own: Own) -> None:
+        """The engine's own records among them."""
         for key, value in own.items():
             if key == META_KEY and value is not None:
                 self.meta = decode_meta(value)

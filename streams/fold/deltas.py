@@ -10,8 +10,8 @@ from functools import lru_cache
 
 import msgspec
 
-from streams.engine.records import ROW_MAX
 from streams.events import LATEST, Event
+from streams.fold.records import ROW_MAX
 from streams.topics import partition_of
 
 

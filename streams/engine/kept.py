@@ -1,20 +1,21 @@
-"""The rows of one partition by their keys: in memory as far as there is room, and on disk as far as they are committed.
+"""Rows in memory as far as there is room, and on disk as far as they are committed.
 
 Each commit goes into the checkpoint, too. Once most of what it holds is old it is rewritten, while folding and
-committing go on. Rows that memory has no room for are spilled. Without a checkpoint all stay in memory.
+committing go on. Rows that memory has no room for are spilled.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterator
 from typing import Self
 
 from freshet.settings import Settings
 from streams.engine.batches import built, packed
 from streams.engine.checkpoint import Checkpoint
-from streams.engine.records import ROW_OVERHEAD, State
 from streams.engine.spill import Spill
 from streams.engine.transaction import Sent
-from streams.engine.unpacking import Own, Places, fill, unpack_into
+from streams.engine.unpacking import unpack_into
+from streams.fold.records import ROW_OVERHEAD, Own, State
+from streams.fold.rows import Rows, fill
 
 LUMP = 64
 """Rows leave memory a 64th of it at a time."""
@@ -26,7 +27,7 @@ class Memory:
     """What the rows of all partitions of a worker may take, in bytes."""
 
     def __init__(self, limit: int) -> None:
-        self._limit, self.sharers = limit, set[Rows]()
+        self._limit, self.sharers = limit, set[KeptRows]()
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -40,20 +41,13 @@ class Memory:
             max(free, key=lambda rows: rows.size).let_go(excess + self._limit // LUMP)
 
 
-class Rows:
-    """A mapping from key to row; `changed` is what the next snapshot takes.
+class KeptRows(Rows):
+    """A rewriting is due once the checkpoint holds more than twice its rows and `spare` more."""
 
-    A rewriting is due once the checkpoint holds more than twice its rows and `spare` more.
-    """
-
-    def __init__(self, checkpoint: Checkpoint | None = None, memory: Memory | None = None, spare: int = 0) -> None:
-        self._checkpoint, self._spare = checkpoint, spare
-        self._memory = Memory(0) if memory is None else memory
-        if checkpoint is not None:
-            self._memory.sharers.add(self)
-        self.held: dict[bytes, bytes] = {}
-        """Those in memory."""
-        self.changed: dict[bytes, bytes] = {}
+    def __init__(self, checkpoint: Checkpoint, memory: Memory, spare: int) -> None:
+        super().__init__()
+        self._checkpoint, self._memory, self._spare = checkpoint, memory, spare
+        memory.sharers.add(self)
         self._sent: dict[bytes, bytes] = {}
         self._own: dict[bytes, bytes] = {}
         self._loaded: list[State] = []
@@ -62,20 +56,14 @@ class Rows:
         self._skipped: set[bytes] | None = None
         """Of a rewriting that is under way: the rows that come into the new file with their next commit."""
         self._commit: asyncio.Future[None] | None = None
-        self.size = self.reads = 0
-        """Bytes of those in memory; rows that were read from disk."""
 
     def __len__(self) -> int:
         return len(self.held) + len(self._spilled)
 
     @property
-    def in_memory(self) -> int:
-        return len(self.held)
-
-    @property
     def position(self) -> int:
         """The first offset of the changelog that is not in the checkpoint."""
-        return 0 if self._checkpoint is None else self._checkpoint.position
+        return self._checkpoint.position
 
     def get(self, key: bytes) -> bytes | None:
         row = self.held.get(key)
@@ -89,23 +77,10 @@ class Rows:
             self.size += len(row) + ROW_OVERHEAD
         return row
 
-    def set(self, key: bytes, row: bytes, before: bytes | None) -> None:
-        """`before`: what `get` gave."""
-        self.update({key: row}, len(row) - len(before or b""))
-
-    def update(self, rows: Mapping[bytes, bytes], growth: int) -> None:
-        """Set many, which have so many bytes more than what `get` gave."""
-        had = len(self.held)
-        self.held.update(rows)
-        self.changed.update(rows)
-        self.size += growth + (len(self.held) - had) * ROW_OVERHEAD
-
     # Restoring
 
     async def resume(self, oldest: int, end: int) -> AsyncIterator[Own]:
         """Load the checkpoint, if it lies within what the changelog holds. The engine's own records in it."""
-        if self._checkpoint is None:
-            return
         if not (self.position == 0 or oldest <= self.position <= end):
             self._checkpoint.clear()
         async for commit in self._checkpoint.read():
@@ -115,17 +90,15 @@ class Rows:
             yield own
             self._memory.make_room()
 
-    def load(self, records: list[State]) -> Own:
-        """Records of the changelog, in their order. The engine's own among them."""
+    def load(self, records: Collection[State]) -> Own:
         own: Own = {}
         self.size += fill(records, self.held, self._spilled, own)
         self._keep(own)
-        if self._checkpoint is not None:
-            self._loaded += records
+        self._loaded += records
         return own
 
     @property
-    def _spilled(self) -> Places:
+    def _spilled(self) -> dict[bytes, int]:
         return {} if self._spill is None else self._spill.places
 
     def _keep(self, own: Own) -> None:
@@ -137,7 +110,7 @@ class Rows:
 
     async def loaded_to(self, position: int) -> None:
         """All before this offset of the changelog is loaded. Raises `OSError`."""
-        if self._checkpoint is not None and position > self._checkpoint.position:
+        if position > self.position:
             records, self._loaded = self._loaded, []
             self._checkpoint.append(packed(records), len(records), position)
             if self.due:
@@ -147,19 +120,18 @@ class Rows:
     # Committing
 
     def take(self) -> list[tuple[bytes, bytes]]:
-        """What changed, which is now on its way."""
-        self._sent, self.changed = self.changed, {}
-        return list(self._sent.items())
+        """It is now on its way."""
+        self._sent = self.changed
+        return super().take()
 
     def committed(self, own: Own, sent: Sent) -> None:
         """What was taken is committed, with these records of the engine, by these batches. Raises `OSError`."""
         self._keep(own)
-        if self._checkpoint is not None:
-            self._checkpoint.append([built(batch) for batch in sent.batches], sent.records, sent.end)
-            if self._skipped is not None:
-                self._skipped -= self._sent.keys()
-            if self._commit is not None and not self._commit.done():
-                self._commit.set_result(None)
+        self._checkpoint.append([built(batch) for batch in sent.batches], sent.records, sent.end)
+        if self._skipped is not None:
+            self._skipped -= self._sent.keys()
+        if self._commit is not None and not self._commit.done():
+            self._commit.set_result(None)
         self._sent = {}
         self._memory.make_room()
 
@@ -171,14 +143,13 @@ class Rows:
 
     @property
     def due(self) -> bool:
-        return self._checkpoint is not None and self._checkpoint.records > 2 * len(self) + self._spare
+        return self._checkpoint.records > 2 * len(self) + self._spare
 
     async def rewrite(self) -> None:
         """Make the checkpoint anew, of what it needs. Nothing leaves memory meanwhile. Raises `OSError`.
 
         Only what is committed goes in: a row that has changed since comes with its commit, for which this waits.
         """
-        assert self._checkpoint is not None
         self._checkpoint.begin()
         self._skipped = set()
         if self._spill is not None:
@@ -199,7 +170,6 @@ class Rows:
 
     def let_go(self, excess: int) -> None:
         """Spill the rows that came in first, about so many bytes, but no change that is not committed."""
-        assert self._checkpoint is not None
         going: dict[bytes, bytes] = {}
         for key, row in self.held.items():
             if key not in self.changed and key not in self._sent:
@@ -216,15 +186,13 @@ class Rows:
 
     def forget(self) -> None:
         """What was restored does not fit together: the next restore begins at the beginning."""
-        if self._checkpoint is not None:
-            self._checkpoint.clear()
+        self._checkpoint.clear()
 
     def close(self) -> None:
         self._memory.sharers.discard(self)
         if self._spill is not None:
             self._spill.close()
-        if self._checkpoint is not None:
-            self._checkpoint.close()
+        self._checkpoint.close()
 
 
 def _in_steps(keys: list[bytes]) -> Iterator[list[bytes]]:

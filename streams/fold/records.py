@@ -1,6 +1,6 @@
 """What goes into a fold and what comes out of it: records, rows, the meta record, dead letters, a snapshot.
 
-Only shapes and their bytes; `streams.engine.fold` fills them, `streams.engine.owner` sends them.
+Only shapes and their bytes; the folds fill them, `streams.engine.owner` sends them.
 """
 
 from dataclasses import dataclass
@@ -23,6 +23,8 @@ Row = tuple[bytes | None, bytes | None]
 """(key, value) to write; a value of None deletes the key."""
 State = tuple[bytes, bytes | None]
 """A row of a changelog, whose rows all have keys."""
+Own = dict[bytes, bytes | None]
+"""The engine's own records; None deletes one."""
 
 
 class Meta(msgspec.Struct):

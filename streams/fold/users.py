@@ -1,41 +1,24 @@
-"""The pure fold of one source partition: records in, rows in memory, a snapshot of what changed out.
-
-No Kafka and no asyncio here: the agents and the backfill run these same classes, and the law tests run them alone.
-`UserFold` folds `events`, `ItemFold` folds `item-deltas`. Where a snapshot is written is left to the agents.
-"""
+"""The fold of `events`: user rows, and the events that were applied as deltas for the items."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Self
 
-from feature_repo.features import item, user
+from feature_repo.features import user
 from freshet.settings import Settings
 from streams.aggregates import hash64
-from streams.engine import deltas
-from streams.engine.records import ROW_MAX, Record
-from streams.engine.ring import KEY as RING_KEY
-from streams.engine.ring import Ring
-from streams.engine.states import Fold, Gap, ProfileFold
 from streams.events import BadEvent, Event, Micros, decode
+from streams.fold import deltas
+from streams.fold.records import ROW_MAX, Record
+from streams.fold.ring import KEY as RING_KEY
+from streams.fold.ring import Ring
+from streams.fold.states import Gap, ProfileFold, Touched
 from streams.profiles import Profile, newest_of
-from streams.tiled import TiledProfile
-from streams.topics import EVENTS, ITEM_DELTAS, ITEM_FEATURES, USER_FEATURES, partition_of
+from streams.topics import EVENTS, USER_FEATURES, partition_of
 
 if TYPE_CHECKING:
     from streams.kernel import Users
 
 M64 = (1 << 64) - 1
-
-__all__ = ["Fold", "Gap", "ItemFold", "UserFold"]
-
-
-class _Touched:
-    """A key's row, the events that some records bring to it, and the time of its newest event with them."""
-
-    __slots__ = ("events", "newest", "row", "version")
-
-    def __init__(self, row: bytes | None, newest: Micros) -> None:
-        self.events: list[Event] = []
-        self.row, self.newest, self.version = row, newest, -1
 
 
 class UserFold(ProfileFold[Profile]):
@@ -65,7 +48,7 @@ class UserFold(ProfileFold[Profile]):
     def fold_plainly(self, records: Iterable[Record]) -> None:
         """Offsets must be contiguous: producers of `events` are idempotent and not transactional."""
         meta, ring, seen, late = self.meta, self.ring, self.ring.seen, self.profile.late
-        touched: dict[bytes, _Touched] = {}
+        touched: dict[bytes, Touched] = {}
         for record in records:
             offset = record[0]
             if offset != meta.next_offset:
@@ -85,7 +68,7 @@ class UserFold(ProfileFold[Profile]):
                 if row is None and partition_of(key, self.partitions) != self.partition:
                     self.reject_foreign(record)
                     continue
-                mine = touched[key] = _Touched(row, newest_of(row))
+                mine = touched[key] = Touched(row, newest_of(row))
             at = event.event_time
             if late(at, mine.newest):
                 meta.late += 1
@@ -138,64 +121,3 @@ class UserFold(ProfileFold[Profile]):
     def loaded(self) -> None:
         """Raises `BadRing` when the ring does not match the meta record."""
         self.ring.loaded(self.meta.applied)
-
-
-class ItemFold(ProfileFold[TiledProfile]):
-    """`item-deltas` of one partition into item rows. `meta.applied` counts events; none is late or a duplicate.
-
-    Transactions leave marks in a topic, so its offsets rise without being contiguous; the deltas' own numbers are.
-    """
-
-    source, log = ITEM_DELTAS, ITEM_FEATURES
-
-    def __init__(self, partition: int) -> None:
-        super().__init__(item, partition)
-        if item.kernel is not None:
-            self._compiled = item.kernel.items()
-
-    def fold_plainly(self, records: Iterable[Record]) -> None:
-        """The offset of a delta becomes the version of the rows that it changes."""
-        touched: dict[bytes, _Touched] = {}
-        for record in records:
-            offset = record[0]
-            self.expect(offset)
-            self.meta.next_offset = offset + 1
-            delta = self.read(record)
-            if delta is None:
-                continue
-            self.take_up(delta.source, delta.first, len(delta.events))
-            for event in delta.events:
-                key = event.item_id.encode()
-                mine = touched.get(key)
-                if mine is None:
-                    mine = touched[key] = _Touched(self.rows.get(key), 0)
-                mine.events.append(event)
-                mine.version = offset
-        for key, mine in touched.items():
-            self._advance(key, mine.row, mine.events, mine.version)
-
-    def expect(self, offset: int) -> None:
-        """Raises `Gap` for an offset that was passed."""
-        if offset < self.meta.next_offset:
-            raise Gap(f"{self._here}: offset {offset} came after {self.meta.next_offset - 1}")
-        self.begin(offset)
-
-    def read(self, record: Record) -> deltas.Delta | None:
-        """The delta of a record; None where it is rejected."""
-        try:
-            return deltas.decode(record[2] or b"")
-        except deltas.BadDelta as error:
-            self._reject(record, str(error))
-            return None
-
-    def take_up(self, source: int, first: int, count: int) -> None:
-        """Count a delta's events. Raises `Gap` where they do not follow the ones before."""
-        had = self.meta.passed.get(source, 0)
-        if first != had:
-            raise Gap(f"{self._here}: expected event {had} of {EVENTS} partition {source}, got {first}")
-        self.meta.passed[source] = had + count
-        self.meta.applied += count
-
-    @property
-    def _here(self) -> str:
-        return f"{self.source} partition {self.partition}"
