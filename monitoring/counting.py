@@ -149,7 +149,8 @@ def parse(data: bytes, tolerance_us: int) -> dict[str, Any]:
         if not isinstance(text, str) or not 0 < _size(text) <= 256 or not text.isprintable():
             raise _Bad(name)
     for name in ("session_id", "request_id"):
-        if not isinstance(event.get(name), str | None):
+        text = event.get(name)
+        if text is not None and (not isinstance(text, str) or _size(text) > 256):
             raise _Bad(name)
     if not isinstance(event.get("type"), str) or not _TYPE.fullmatch(event["type"]):
         raise _Bad("type")

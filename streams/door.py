@@ -23,6 +23,11 @@ NDJSON = frozenset({"application/x-ndjson", "application/ndjson", "application/j
 Admitted = TypeVar("Admitted", Event, Item)
 
 
+PIECES = 128
+"""Commas or ends of lines in a body for each element that may be in it: an element has some 110 of them at most, beside
+those in its texts. A body of millions of ones would else be cut into as many objects before they are counted."""
+
+
 class BadBody(ValueError):
     """A request of which nothing can be read. `status` is the HTTP status; the text says what would be right."""
 
@@ -66,6 +71,8 @@ def elements(body: bytes, content_type: str, most: int) -> Sequence[bytes | msgs
 
     A media type must be given: browsers send bodies without one, or as text, across origins without asking.
     """
+    if max(map(body.count, (b",", b"\n", b"\r"))) > PIECES * most:
+        raise BadBody(413, f"far more than {most} in one request, or texts full of commas: send several requests")
     media = content_type.partition(";")[0].strip().lower()
     if media in NDJSON:
         parts: Sequence[bytes | msgspec.Raw] = [line for line in body.splitlines() if not line.isspace() and line]

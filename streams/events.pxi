@@ -130,9 +130,9 @@ cdef class Events:
                     break
             if not skip(r, b']'):
                 return 0
-        if skip(r, b',"session_id":') and not quoted(r, &event.texts[<int>SESSION_ID], EVER):
+        if skip(r, b',"session_id":') and not quoted(r, &event.texts[<int>SESSION_ID], ID_MOST):
             return 0
-        if skip(r, b',"request_id":') and not quoted(r, &event.texts[<int>REQUEST_ID], EVER):
+        if skip(r, b',"request_id":') and not quoted(r, &event.texts[<int>REQUEST_ID], ID_MOST):
             return 0
         if not skip(r, b'}') or r.at != r.end or event.arrival > LAST or event.event_time > event.arrival + tolerance:
             return 0

@@ -115,11 +115,12 @@ def instant(value: object) -> Micros:
     if isinstance(value, str):
         try:
             moment = datetime.fromisoformat(value)
-        except ValueError:
+            utc = moment.astimezone(UTC)
+        except (ValueError, OverflowError):  # the latter where UTC lies in no year from 1 to 9999
             raise BadEvent(f"event_time {value[:40]!r} is not RFC 3339, e.g. 2026-11-20T12:00:00Z") from None
         if moment.tzinfo is None:
             raise BadEvent("event_time has no time zone; append Z for UTC")
-        delta = moment.astimezone(UTC) - _EPOCH
+        delta = utc - _EPOCH
         return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
     if not -1e11 < value < 1e11:
         raise BadEvent("event_time is too large for Unix seconds; was it sent in milliseconds? Divide by 1000")
@@ -137,6 +138,9 @@ def check(event: Event, tolerance: Micros) -> None:
         for name, text in (("event_id", event_id), ("user_id", user_id), ("item_id", item_id)):
             if not text or len(text.encode("utf-8", "surrogatepass")) > ID_MAX_BYTES or not text.isprintable():
                 raise BadEvent(f"{name} must be 1 to {ID_MAX_BYTES} bytes of printable text")
+    for name, given in (("session_id", event.session_id), ("request_id", event.request_id)):
+        if given is not None and len(given.encode("utf-8", "surrogatepass")) > ID_MAX_BYTES:
+            raise BadEvent(f"{name} must be at most {ID_MAX_BYTES} bytes")
     if event.type not in TYPES and not CUSTOM_TYPE.fullmatch(event.type):
         raise BadEvent(f"type {event.type[:40]!r} must match [a-z][a-z0-9_]*, at most 32 characters")
     if event.value is not None and not -VALUE_MAX <= event.value <= VALUE_MAX:

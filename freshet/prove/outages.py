@@ -87,7 +87,7 @@ class DiskFull(Fault):
 
 
 class LargeRecords(Fault):
-    """Two records of 10 MB, where the topic takes such: one is an event, one is nothing."""
+    """Four records where the topic takes any size: an event of 10 MB, 10 MB that are none, a key and a text without end."""
 
     SIZE = 10_000_000
 
@@ -105,4 +105,7 @@ class LargeRecords(Fault):
         }
         rig.workload.send_one(user_id.encode(), json.dumps(event).encode())
         rig.workload.send_one(user_id.encode(), b"[" * self.SIZE)
+        rig.workload.send_one(b"k" * 600_000, b"no event")
+        event = event | {"event_id": f"long-{rnd.getrandbits(64)}", "request_id": "r" * 905_000, "properties": {}}
+        rig.workload.send_one(user_id.encode(), json.dumps(event).encode())
         return f"of {user_id}"

@@ -11,8 +11,9 @@ import msgspec
 META_KEY = b"\0meta"
 ROW_MAX = 900_000
 """Bytes of the largest row: it must fit into one batch of the topic (1 MiB) with its key and Kafka's framing."""
-DEAD_VALUE_MAX = 512 * 1024
-"""A dead letter quotes values up to this size; base64 makes a third more of it, and it must fit into a batch too."""
+DEAD_VALUE_MAX, DEAD_KEY_MAX = 512 * 1024, 64 * 1024
+"""A dead letter quotes values up to this size, and so much of a key, which is its own key, too; base64 makes a third
+more of both, and all must fit into a batch."""
 
 ROW_OVERHEAD = 150
 """Bytes of memory that a row takes beside its own: its key, two objects, its share of the dictionary."""
@@ -59,8 +60,8 @@ class DeadLetter(msgspec.Struct):
 
     @classmethod
     def of(cls, topic: str, partition: int, offset: int, reason: str, key: bytes | None, value: bytes | None) -> Self:
-        """A letter that fits into a batch: a value that is too large is left out, its size stays."""
-        size = len(value) if value is not None else 0
+        """A letter that fits into a batch: a value that is too large is left out, its size stays; a key is cut."""
+        size, key = len(value or b""), key and key[:DEAD_KEY_MAX]
         return cls(topic, partition, offset, reason, key, value if size <= DEAD_VALUE_MAX else None, size)
 
 

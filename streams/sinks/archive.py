@@ -88,10 +88,12 @@ class ArchiveSink:
         """Seek behind what is on the disk. Raises `ArchiveError` where Kafka and the disk do not fit together."""
         begins = await self._consumer.beginning_offsets(self._consumer.assignment())
         ends = await self._consumer.end_offsets(self._consumer.assignment())
-        archived = {name: files.files(self._dir, name) for name in ARCHIVED}
+        archived, reached = {name: files.files(self._dir, name) for name in ARCHIVED}, _reached(self._dir)
         for partition, begin in begins.items():
-            mine = archived[self._names[partition.topic]].get(partition.partition)
-            place = mine[-1].last + 1 if mine else begin
+            name = self._names[partition.topic]
+            mine, place = archived[name].get(partition.partition), begin
+            if mine:  # behind its last record there may be marks of transactions, which expire, too
+                place = max(mine[-1].last + 1, reached.get(name, {}).get(partition.partition, 0))
             what = f"{partition.topic} partition {partition.partition}"
             if place > ends[partition]:
                 raise ArchiveError(
@@ -103,7 +105,7 @@ class ArchiveSink:
                 raise ArchiveError(
                     f"offsets {place} to {begin - 1} of {what} are no longer in Kafka "
                     "and not in the archive: they expired before this sink ran. "
-                    f"Move {files.folder(self._dir, self._names[partition.topic], partition.partition)} away "
+                    f"Move {files.folder(self._dir, name, partition.partition)} away "
                     "to go on without them"
                 )
             self._consumer.seek(partition, place)
@@ -175,11 +177,17 @@ async def _ask_for(archive_dir: Path, until: Ends) -> None:
 
 
 def _reaches(archive_dir: Path, until: Ends) -> bool:
+    reached = _reached(archive_dir)
+    return all(reached.get(name, {}).get(p, -1) >= end for name, ends in until.items() for p, end in ends.items())
+
+
+def _reached(archive_dir: Path) -> Ends:
+    """Up to which offsets the archive held all when it was last written; nothing before that."""
     try:
-        reached = json.loads((archive_dir / REACHED).read_text())
+        said = json.loads((archive_dir / REACHED).read_text())
     except FileNotFoundError:
-        return False
-    return all(reached.get(name, {}).get(str(p), -1) >= end for name, ends in until.items() for p, end in ends.items())
+        return {}
+    return {name: {int(partition): end for partition, end in ends.items()} for name, ends in said.items()}
 
 
 async def _ends(settings: Settings) -> Ends:

@@ -40,6 +40,8 @@ def test_one_an_array_and_lines_are_the_same() -> None:
         (b"\n \n", "application/x-ndjson", 400),
         (b"[1,2,3,4]", "application/json", 413),
         (b"1\n2\n3\n4", "application/x-ndjson", 413),
+        (b"[" + b"1," * 1_000_000 + b"1", "application/json", 413),  # not so much as read
+        (b"\n" * 1_000_000 + b"{}", "application/x-ndjson", 413),
     ],
 )
 def test_bodies_of_which_nothing_can_be_read(body: bytes, media: str, status: int) -> None:
@@ -69,6 +71,20 @@ def test_a_large_event_is_refused() -> None:
     verdict = admit([GOOD | {"properties": {"note": "x" * 2_000}}, GOOD], max_bytes=1_024)
     assert [r.index for r in verdict.refused] == [0]
     assert door.reason_class(verdict.refused[0].reason) == "too_large"
+
+
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-11-20", "noon"])
+def test_a_time_that_is_none_in_utc_is_refused_and_the_others_go_in(time: str) -> None:
+    verdict = admit([GOOD | {"event_time": time}, GOOD])
+    assert len(verdict.admitted) == 1
+    assert [door.reason_class(r.reason) for r in verdict.refused] == ["event_time"]
+
+
+@pytest.mark.parametrize("name", ["session_id", "request_id"])
+def test_texts_that_go_with_an_event_to_the_items_are_short(name: str) -> None:
+    verdict = admit([GOOD | {name: "é" * 129}, GOOD | {name: "é" * 128}])
+    assert len(verdict.admitted) == 1
+    assert [door.reason_class(r.reason) for r in verdict.refused] == [name]
 
 
 def test_categories_come_from_the_catalogue_unless_the_client_gives_them() -> None:

@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 
 from feature_repo.features import item
 from freshet.prove.workload import POISON, Shape, records
+from freshet.settings import Settings
+from streams.engine.batches import batches
+from streams.engine.owner import outputs
 from streams.events import Event, encode
 from streams.fold import deltas, states
 from streams.fold.items import ItemFold
@@ -250,7 +253,26 @@ def test_a_damaged_delta_becomes_a_dead_letter() -> None:
 def test_a_huge_record_becomes_a_letter_that_fits() -> None:
     letter = DeadLetter.of("events", 0, 1, "too large", b"k", b"x" * 10_000_000)
     assert (letter.value, letter.value_bytes) == (None, 10_000_000)
-    assert len(encode_json(DeadLetter.of("events", 0, 1, "r", b"k", b"x" * 524_288))) < ROW_MAX
+    largest = DeadLetter.of("events", 0, 1, "r", b"k" * 10_000_000, b"x" * 524_288)
+    assert len(encode_json(largest)) + len(largest.key or b"") < ROW_MAX
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (b"k" * 600_000, b"no event"),
+        (b"k" * 200_000, b"x" * 520_000),
+        (b"u", view("e", session_id="x" * 950_000)),
+        (b"u", view("e", request_id="x" * 905_000)),
+        (b"u", view("e", properties={"note": "x" * 950_000})),
+    ],
+    ids=["key", "key and value", "session", "request", "properties"],
+)
+def test_whatever_a_record_holds_its_commit_fits_into_batches(key: bytes, value: bytes) -> None:
+    mine = fold()
+    mine.fold([(0, key, value)])
+    for rows in outputs(Settings(), mine.log, 0, mine.snapshot()).values():
+        assert batches(rows)
 
 
 def test_the_meta_record_is_plain_json_and_keeps_64_bits() -> None:

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 
 import pyarrow.parquet as pq
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from freshet.settings import Settings
 from streams.sinks import files
@@ -110,6 +111,18 @@ async def test_until_now_is_written_by_the_sink_that_runs(settings: Settings) ->
     await running
     await archive_until_now(settings)
     assert len(archived(settings, "dead-letters")) == 50
+
+
+async def test_marks_of_transactions_expire_and_are_no_gap(settings: Settings) -> None:
+    await send(settings, "dead-letters", 0, 1, transactional=f"{settings.app_id}-t")
+    ends = (await archive_until_now(settings))["dead-letters"]
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka)
+    await admin.start()
+    topic = settings.topic("dead-letters")
+    await admin.delete_records({TopicPartition(topic, p): RecordsToDelete(end) for p, end in ends.items() if end})
+    await admin.close()
+    await archive_until_now(settings)
+    assert archived(settings, "dead-letters") == [0]
 
 
 async def test_a_topic_that_was_made_anew_is_not_mixed_into_the_archive(settings: Settings) -> None:
