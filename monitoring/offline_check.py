@@ -64,6 +64,8 @@ def users_equal(
         found = db.execute(f"SELECT user_id, version FROM read_parquet('{files}')").fetchall()
         if len(found) != n_rows:
             check.differ(f"{len(found)} rows, the backfill wrote {n_rows}")
+        if len(set(found)) != len(found):
+            check.differ(f"{len(found) - len(set(found))} events have two rows", len(found) - len(set(found)))
         check.same_set(oracle.applied(), found, "events without a row, or rows without an event,")
         last = db.execute(f"SELECT user_id, arg_max(state, version) FROM read_parquet('{files}') GROUP BY 1").fetchall()
     for user_id, state in last:
@@ -73,8 +75,10 @@ def users_equal(
     return check
 
 
-def items_equal(settings: Settings, oracle: Oracle, features: Sequence[Declared], progress: Progress) -> Check:
-    """A row for each closed tile in which an item changed; values of the last, and of many others, by the oracle."""
+def items_equal(
+    settings: Settings, oracle: Oracle, features: Sequence[Declared], closed_by: int, progress: Progress
+) -> Check:
+    """A row for each tile in which an item changed, closed at `closed_by`; values of the last, and of many others."""
     check = Check("offline store: a row for every closed tile, every column of every item")
     files = offline.pattern(settings, item)
     with duckdb.connect() as db:
@@ -82,7 +86,6 @@ def items_equal(settings: Settings, oracle: Oracle, features: Sequence[Declared]
         there = db.execute(
             f"SELECT item_id, epoch_us(event_timestamp) - {CLOSING_US} FROM read_parquet('{files}')"
         ).fetchall()
-        closed_by = max((tile for _, tile in there), default=0) + CLOSING_US
         check.same_set(oracle.tiles(closed_by), there, "tiles")
         if len(set(there)) != len(there):
             check.differ(f"{len(there) - len(set(there))} tiles have two rows")

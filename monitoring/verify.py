@@ -20,6 +20,7 @@ from monitoring.online_check import redis_equal
 from monitoring.oracle import TILE_US, Ask, Oracle
 from monitoring.quiet import Progress
 from monitoring.report import Check, Partition, VerifyReport
+from streams.backfill import BackfillReport, backfill
 from streams.profiles import Profile
 from streams.topics import EVENTS, ITEM_FEATURES, USER_FEATURES
 
@@ -38,13 +39,11 @@ def run(
         from monitoring import skew
 
         return skew.run(settings, progress=progress, limit_s=limit_s)
-    from streams.backfill import backfill
-
     begun, tell = time.monotonic(), progress or (lambda label, done, total: None)
     quiet.wait(settings, limit_s, tell)
     backfilled = backfill(settings, progress=tell)
     evidence = gather(settings, tell)
-    checks = compare_all(settings, evidence, backfilled.user_rows, tell)
+    checks = compare_all(settings, evidence, backfilled, tell)
     partitions = [
         Partition(p, t.next_offset - t.start_offset, t.applied, t.late, t.duplicate, t.rejected)
         for p, t in evidence.tallies.items()
@@ -64,18 +63,24 @@ class Evidence:
     oracle: Oracle
 
 
-def gather(settings: Settings, tell: Progress) -> Evidence:
-    """Read the topics and let the oracle judge the events. Raises `VerifyError`, `ReadError`."""
+def gather(settings: Settings, tell: Progress, *, folded_only: bool = False) -> Evidence:
+    """Read the topics and let the oracle judge the events, with `folded_only` those that the states say they hold.
+
+    Raises `VerifyError`, `ReadError`.
+    """
     records = _events(settings, tell)
     users, items = raw.rows(settings, USER_FEATURES), raw.rows(settings, ITEM_FEATURES)
+    if folded_only:
+        ends = {p: meta["next_offset"] for p, meta in users.meta.items()}
+        records = {p: [record for record in found if record[0] < ends.get(p, 0)] for p, found in records.items()}
     tallies, applied = count(
         records, settings.dedup_window, settings.future_tolerance_s * 1_000_000, settings.partitions
     )
     return Evidence(records, users, items, tallies, Oracle(applied))
 
 
-def compare_all(settings: Settings, evidence: Evidence, user_rows: int, tell: Progress) -> list[Check]:
-    """Hold every store against the evidence; `user_rows` is how many rows the backfill wrote. Raises `VerifyError`."""
+def compare_all(settings: Settings, evidence: Evidence, backfilled: BackfillReport, tell: Progress) -> list[Check]:
+    """Hold every store against the evidence. Raises `VerifyError`."""
     users, items, oracle = evidence.users, evidence.items, evidence.oracle
     checks = [
         conservation(evidence.tallies, users.meta),
@@ -85,8 +90,8 @@ def compare_all(settings: Settings, evidence: Evidence, user_rows: int, tell: Pr
         check_rows(item, items, oracle, tell),
         redis_equal(settings, user, users.rows, tell),
         redis_equal(settings, item, items.rows, tell),
-        users_equal(settings, oracle, users.rows, user_rows, tell),
-        items_equal(settings, oracle, declared(item), tell),
+        users_equal(settings, oracle, users.rows, backfilled.user_rows, tell),
+        items_equal(settings, oracle, declared(item), backfilled.closed_by, tell),
     ]
     for p, (_, end) in raw.bounds(settings, EVENTS).items():
         if p in evidence.tallies and evidence.tallies[p].next_offset != end:

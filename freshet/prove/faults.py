@@ -40,15 +40,19 @@ def place_of(process: str) -> str:
     return FOLD if process.startswith("worker") else ARCHIVE if process == "archive" else STORE
 
 
+def _kill(rig: Rig, name: str) -> str:
+    """SIGKILL it, as soon as it runs: it may have ended a moment ago."""
+    rig.until(lambda: rig.process(name).signal(signal.SIGKILL), f"a kill of {name}", REACHED_S)
+    return name
+
+
 class KillWorker(Fault):
     """SIGKILL of a worker, wherever it is: at work, in a restore, in a rebalance, at its start."""
 
     kills = 1
 
     def inject(self, rig: Rig, rnd: random.Random) -> str:
-        name = rnd.choice(rig.workers())
-        rig.process(name).signal(signal.SIGKILL)
-        return name
+        return _kill(rig, rnd.choice(rig.workers()))
 
 
 class KillAtCheckpoint(Fault):
@@ -97,8 +101,7 @@ class KillSink(Fault):
         self.place = place_of(self.which)
 
     def inject(self, rig: Rig, rnd: random.Random) -> str:
-        rig.process(self.which).signal(signal.SIGKILL)
-        return self.which
+        return _kill(rig, self.which)
 
 
 @dataclass

@@ -87,7 +87,7 @@ class DiskFull(Fault):
 
 
 class LargeRecords(Fault):
-    """Four records where the topic takes any size: an event of 10 MB, 10 MB that are none, a key and a text without end."""
+    """Where the topic takes any size: an event of 10 MB, 10 MB that are none, a key and a text without end."""
 
     SIZE = 10_000_000
 

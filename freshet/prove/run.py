@@ -134,7 +134,7 @@ class _Run:
         report.checks.append(_ended_well(report, self._order.scenario.exits))
         began = time.monotonic()
         if not self._order.scenario.is_stock:
-            checker.check(rig.settings, workload.acknowledged, report, self._tell)
+            checker.check(rig.settings, workload.acknowledged, report, self._tell, quiet=hang is None)
         else:
             checker.check_stock(rig.settings, rig.progress.now(FOLD), report)
         report.check_s = time.monotonic() - began

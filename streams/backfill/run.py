@@ -25,6 +25,7 @@ from feature_repo.features import item, user
 from freshet.settings import Settings
 from streams.backfill import items, users
 from streams.backfill.rows import BackfillError, Tell
+from streams.events import Micros
 from streams.sinks import files
 from streams.sinks.archive import archive_until_now
 from streams.sinks.files import ArchiveFile
@@ -47,7 +48,10 @@ _done: "Synchronized[int]"
 
 @dataclass(frozen=True)
 class BackfillReport:
-    """What a run has done. `offsets`: the first offset of each partition of `events` that is not in it."""
+    """What a run has done. `offsets`: the first offset of each partition of `events` that is not in it.
+
+    The rows of items are those of the tiles that were closed at `closed_by`.
+    """
 
     user_rows: int
     item_rows: int
@@ -56,6 +60,7 @@ class BackfillReport:
     duplicate: int
     rejected: int
     offsets: dict[int, int]
+    closed_by: Micros
     seconds: float
 
 
@@ -101,7 +106,8 @@ def backfill(
     counts = {
         name: sum(getattr(tally, name) for tally in tallies) for name in ("applied", "late", "duplicate", "rejected")
     }
-    return BackfillReport(applied, sum(closed), **counts, offsets=ends, seconds=time.monotonic() - begun)
+    seconds = time.monotonic() - begun
+    return BackfillReport(applied, sum(closed), **counts, offsets=ends, closed_by=now, seconds=seconds)
 
 
 def _workers(events: int) -> int:
