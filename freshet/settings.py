@@ -5,6 +5,7 @@ A value comes from the first of: an argument, an environment variable `FRESHET_<
 `get_settings()` once, where its process begins. This module imports nothing else of ours, so anything may import it.
 """
 
+import re
 from functools import lru_cache
 from os import environ
 from pathlib import Path
@@ -156,6 +157,9 @@ class Settings(BaseSettings):
         description="Where clients reach serving and the console.",
         pattern=r"^https?://",
     )
+    metrics_bind: str = Field(
+        "127.0.0.1", description="Address on which the worker, the sinks and the drift check offer their metrics."
+    )
     worker_metrics_host: str = Field("127.0.0.1", description="Host on which the console finds a worker's metrics.")
     worker_metrics_port: Port = Field(9464, description="Port of the worker's Prometheus metrics.")
     sink_metrics_host: str = Field(
@@ -293,6 +297,11 @@ class Settings(BaseSettings):
             name: value.get_secret_value() if isinstance(value, SecretStr) else None if value is None else str(value)
             for name, value in values.items()
         }
+
+
+def without_password(text: str) -> str:
+    """An address as it may be shown."""
+    return re.sub(r"(://[^/@]*?:)[^@]*@", r"\1***@", text)
 
 
 def variable(name: str) -> str:

@@ -47,10 +47,10 @@ def check(window_h: float) -> int:
     return done.returncode
 
 
-def serve(port: int, file: Path) -> ThreadingHTTPServer:
-    """Answer on `port`, in a thread."""
+def serve(bind: str, port: int, file: Path) -> ThreadingHTTPServer:
+    """Answer there, in a thread."""
     handler = type("Handler", (_Handler,), {"file": file})
-    server = ThreadingHTTPServer(("0.0.0.0", port), handler)
+    server = ThreadingHTTPServer((bind, port), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server
 
@@ -63,7 +63,8 @@ def main() -> None:
     parser.add_argument("--window", type=float, default=WINDOW_H, metavar="HOURS")
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO)
-    serve(given.port, get_settings().reports_dir / "drift.prom")
+    settings = get_settings()
+    serve(settings.metrics_bind, given.port, settings.reports_dir / "drift.prom")
     while True:
         check(given.window)
         time.sleep(given.every)

@@ -16,12 +16,15 @@ from feature_repo.features import item, user
 from freshet.settings import Settings
 from streams.aggregates import Count, Mean, Sum, on, span_of
 from streams.events import Micros
+from streams.sinks import files
 from streams.topics import RESPONSES
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ROWS_MOST = 20_000
+LATE: Micros = 3_600_000_000
+"""An answer is in Kafka within seconds; clocks of two machines may lie so far apart at most."""
 SCORE = "score"
 SHOWN = on("impression")
 LONG = span_of("7d")
@@ -75,6 +78,8 @@ def read(settings: Settings, bundle: str, since: Micros, until: Micros, most: in
     chosen: list[_Answer] = []
     step, seen, rows = 1, 0, 0
     for file in sorted((settings.archive_dir / RESPONSES).glob("p=*/*.parquet")):
+        if files.newest(file) < since - LATE:
+            continue
         for batch in pq.ParquetFile(file).iter_batches(batch_size=1_000, columns=["value"]):
             for value in batch.column(0).to_pylist():
                 answer = _decode(value)

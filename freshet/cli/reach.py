@@ -2,13 +2,14 @@
 
 import asyncio
 from os import environ
-from urllib.parse import urlsplit
 
 from freshet.cli.exits import Exit, Refusal
-from freshet.settings import Settings, variable
+from freshet.settings import Settings, variable, without_password
 from freshet.stack import probes
 from freshet.stack.home import is_held
-from freshet.stack.probes import Probe
+from freshet.stack.probes import PATIENCE_S
+
+HEALTH = {"ingest": "/healthz", "serve": "/livez"}
 
 
 def require(settings: Settings, *servers: str) -> None:
@@ -19,30 +20,41 @@ def require(settings: Settings, *servers: str) -> None:
     """
     up = is_held(settings.home)
     for server in servers:
-        address, setting, probe = _server(settings, server)
+        setting = {"kafka": "kafka", "redis": "redis_url"}.get(server, f"{server}_url")
         if not up and variable(setting) not in environ:
             raise Refusal(
                 Exit.DOWN,
                 f"no stack runs in {settings.home}: "
                 f"run `freshet up`, or set {variable(setting)} to where {server} runs",
             )
+        address = getattr(settings, setting)
         try:
-            asyncio.run(probe())
+            _ask(server, address)
         except OSError as error:
             raise Refusal(
                 Exit.DOWN,
-                f"{server} does not answer at {address} ({error.strerror or error}): "
+                f"{server} does not answer at {without_password(address)} ({error.strerror or error}): "
                 f"run `freshet up`, or set {variable(setting)} to where it runs",
             ) from None
 
 
-def _server(settings: Settings, name: str) -> tuple[str, str, Probe]:
-    if name == "kafka":
-        host, _, port = settings.kafka.split(",")[0].rpartition(":")
-        return settings.kafka, "kafka", probes.kafka(host, int(port))
-    if name == "redis":
-        url = urlsplit(settings.redis_url)
-        return settings.redis_url, "redis_url", probes.redis(url.hostname or "127.0.0.1", url.port or 6379)
-    address = {"ingest": settings.ingest_url, "serve": settings.serve_url}[name]
-    url, path = urlsplit(address), {"ingest": "/healthz", "serve": "/livez"}[name]
-    return address, f"{name}_url", probes.http(url.hostname or "127.0.0.1", url.port or 80, path)
+def _ask(server: str, address: str) -> None:
+    """By the clients that the work itself uses, so that passwords and TLS are tried, too. Raises `OSError`."""
+    if server == "kafka":
+        host, _, port = address.split(",")[0].rpartition(":")
+        asyncio.run(probes.kafka(host, int(port))())
+    elif server == "redis":
+        from redis import Redis, RedisError
+
+        try:
+            with Redis.from_url(address, socket_timeout=PATIENCE_S, socket_connect_timeout=PATIENCE_S) as client:
+                client.ping()
+        except RedisError as error:
+            raise OSError(str(error)) from error
+    else:
+        import httpx
+
+        try:
+            httpx.get(f"{address}{HEALTH[server]}", timeout=PATIENCE_S).raise_for_status()
+        except httpx.HTTPError as error:
+            raise OSError(str(error)) from error

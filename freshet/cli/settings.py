@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from freshet.cli.exits import Exit, Refusal
-from freshet.settings import ENV_PREFIX, Settings, variable
+from freshet.settings import ENV_PREFIX, Settings, variable, without_password
 
 NOT_SETTINGS = frozenset({"FRESHET_STACK", "FRESHET_PART", "FRESHET_REQUIRE_BROWSER"})
 """Variables with our prefix that mark processes or steer the tests."""
@@ -87,7 +87,7 @@ def _default(field: FieldInfo) -> str:
 def _shown(value: object) -> str | None:
     if isinstance(value, SecretStr):
         return "(set)" if value.get_secret_value() else None
-    return None if value is None else str(value)
+    return None if value is None else without_password(str(value))
 
 
 def _print(current: Settings) -> None:

@@ -97,6 +97,7 @@ def drift(
     from monitoring import drift as watch
 
     settings = Settings()
+    require(settings, "kafka")
     with bars() as progress:
         verdict = watch.run(settings, window_s=window * 3_600, html=output, progress=progress)
     if as_json:

@@ -96,7 +96,7 @@ class _Progress(Collector):
 def serve_metrics(settings: Settings, stages: Iterable[Progressing], end_offset: EndOffset) -> None:
     """Answer on `settings.worker_metrics_port`, in a thread of its own. Raises `SettingsError` if it is taken."""
     try:
-        start_http_server(settings.worker_metrics_port, addr="0.0.0.0")
+        start_http_server(settings.worker_metrics_port, addr=settings.metrics_bind)
     except OSError as error:
         port = settings.worker_metrics_port
         raise SettingsError(

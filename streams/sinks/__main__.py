@@ -13,9 +13,9 @@ import sys
 from pydantic import ValidationError
 
 from freshet.settings import Settings, SettingsError, get_settings
-from streams.engine.leave import leave
+from streams.engine.leave import EXIT_CODE, leave
 from streams.sinks import metrics
-from streams.sinks.archive import ArchiveSink, archive_until_now
+from streams.sinks.archive import ArchiveError, ArchiveSink, archive_until_now
 from streams.sinks.online import OnlineSink
 
 log = logging.getLogger("streams.sinks")
@@ -40,10 +40,13 @@ def main() -> int:
             ends = asyncio.run(archive_until_now(settings))
             print("\n".join(f"{topic} up to {sum(offsets.values()):,} records" for topic, offsets in ends.items()))
             return 0
-        metrics.serve(settings.sink_metrics_port)
+        metrics.serve(settings.metrics_bind, settings.sink_metrics_port)
     except (SettingsError, ValidationError) as error:
         print(error, file=sys.stderr)
         return 2
+    except ArchiveError as error:
+        print(error, file=sys.stderr)
+        return EXIT_CODE
     gc.set_threshold(100_000, 50, 100)  # rows make many short-lived objects and no cycles
     gc.freeze()
     asyncio.run(_run(asked.sink, settings))

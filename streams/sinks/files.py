@@ -104,6 +104,14 @@ def sweep(archive_dir: Path) -> int:
     return len(left)
 
 
+def newest(path: Path) -> int:
+    """When Kafka took the newest record of a file, in microseconds, by the file's own statistics."""
+    metadata = pq.read_metadata(path)
+    column = SCHEMA.get_field_index("timestamp")
+    groups = (metadata.row_group(n).column(column).statistics for n in range(metadata.num_row_groups))
+    return max(int(group.max.timestamp() * 1_000_000) for group in groups)
+
+
 def read(
     file: ArchiveFile, after: int = -1, before: int | None = None
 ) -> Iterator[tuple[int, bytes | None, bytes | None]]:

@@ -23,10 +23,10 @@ REWINDS = Counter("freshet_sink_rewinds", "How often the online store had lost r
 OUTAGES = Counter("freshet_sink_store_outages", "How often Redis did not answer.")
 
 
-def serve(port: int) -> None:
+def serve(bind: str, port: int) -> None:
     """Answer on `port`, in a thread of its own. Raises `SettingsError` when it is taken."""
     try:
-        start_http_server(port, addr="0.0.0.0")
+        start_http_server(port, addr=bind)
     except OSError as error:
         raise SettingsError(
             f"the port of the sink's metrics, {port}, cannot be opened ({error.strerror}); "

@@ -146,7 +146,7 @@ def test_the_exporter_answers_with_the_last_verdict(tmp_path: Path) -> None:
     import httpx
 
     file = tmp_path / "drift.prom"
-    server = exporter.serve(0, file)
+    server = exporter.serve("127.0.0.1", 0, file)
     try:
         address = f"http://127.0.0.1:{server.server_address[1]}"
         assert httpx.get(f"{address}/metrics").text == ""
