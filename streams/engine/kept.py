@@ -1,7 +1,9 @@
 """Rows in memory as far as there is room, and on disk as far as they are committed.
 
-Each commit goes into the checkpoint, too. Once most of what it holds is old it is rewritten, while folding and
-committing go on. Rows that memory has no room for are spilled.
+The newest version of a row is in `held` or in the spill, never in both. One that is not committed is in memory, and in
+`changed` (not taken yet) or `_sent` (on its way), too. The checkpoint has every commit. Once most of that is old it is
+rewritten, while folding and committing go on: the new file gets what is committed of `held` and of the spill, and every
+commit meanwhile, with which the rows of `_skipped` come that had changed.
 """
 
 import asyncio
