@@ -106,6 +106,6 @@ class LargeRecords(Fault):
         rig.workload.send_one(user_id.encode(), json.dumps(event).encode())
         rig.workload.send_one(user_id.encode(), b"[" * self.SIZE)
         rig.workload.send_one(b"k" * 600_000, b"no event")
-        event = event | {"event_id": f"long-{rnd.getrandbits(64)}", "request_id": "r" * 905_000, "properties": {}}
+        event |= {"event_id": "p", "request_id": "r" * 905_000, "properties": {}}
         rig.workload.send_one(user_id.encode(), json.dumps(event).encode())
         return f"of {user_id}"
