@@ -146,7 +146,6 @@ def measure(given: argparse.Namespace, folder: Path) -> tuple[dict[str, float], 
             service = subprocess.Popen(command, env=env, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             ready_s = until_ready(settings.serve_url, service, log)
-            time.sleep(5)
             watched = psutil.Process(service.pid)
             before, each = resident(watched), [alone(watched)]
             load = {
