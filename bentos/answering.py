@@ -273,7 +273,7 @@ class Answering:
         size = np.sqrt(np.maximum(items.categories.sum(1), 1.0) * max(float(mine.sum()), 1.0))
         score = items.categories @ mine / size * 1e-3
         if bundle is not None:
-            known = items.rows_of(bundle.cascade.recall.index)
+            known = bundle.cascade.recall.known(items)
             if known[row] >= 0:
                 once = np.ones((1, 1), dtype=np.float32)
                 links = bundle.cascade.recall.item_to_item.scores(known[row : row + 1], once)[0]

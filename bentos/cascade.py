@@ -189,7 +189,7 @@ class Cascade:
 
     def item_vectors(self, items: ItemMatrix) -> Floats:
         """A vector of length 1 for every item of the matrix, float32 [n, d]."""
-        return unit(self.tower.complete(self.vectors, items.rows_of(self.recall.index), items))
+        return unit(self.tower.complete(self.vectors, self.recall.known(items), items))
 
     def features(self, ask: Ask) -> Features:
         """Recall, and the inputs of the stages after it."""
@@ -198,7 +198,7 @@ class Cascade:
         scores = self.recall.scores(values, items, history)
         rows, sources = candidates(scores, allowed(ask), self.size)
         recalled = of_each(scores, rows)
-        tastes: Floats = items.derive(self.taste, lambda: self.taste.vectors(items, self.recall.index))
+        tastes: Floats = items.derive(self.taste, lambda: self.taste.vectors(items, self.recall.known(items)))
         inputs = candidate_rows(values, items, history, rows, tastes, recalled)
         liked = History(history.rows[:HISTORY], history.ages_s[:HISTORY])
         vectors: Floats = items.derive(self, lambda: self.item_vectors(items))

@@ -8,6 +8,7 @@ the states come from is left to `bentos.live` and `training.datasets`.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -47,7 +48,7 @@ class ItemMatrix:
     category_names: tuple[str, ...]
     categories: Floats
     described: Sequence[Item | None]
-    kept: dict[int, tuple[object, Any]] = field(default_factory=dict, repr=False)
+    kept: WeakKeyDictionary[Any, Any] = field(default_factory=WeakKeyDictionary, repr=False)
     """What others derive from the list of items alone; the next tile's matrix shares it while the list is the same."""
     of_tile: dict[str, Any] = field(default_factory=dict, repr=False)
 
@@ -78,7 +79,7 @@ class ItemMatrix:
 
         Many items share few sets. Sets of nothing make their number a multiple of four (`recall.Products.of`).
         """
-        sets: tuple[Floats, Indices] = self.derive(ItemMatrix.category_sets, lambda: _sets(self.categories))
+        sets: tuple[Floats, Indices] = self.derive(_sets, lambda: _sets(self.categories))
         return sets
 
     def categories_of(self, row: int) -> tuple[str, ...]:
@@ -88,17 +89,16 @@ class ItemMatrix:
             known[row] = tuple(self.category_names[j] for j in self.categories[row].nonzero()[0])
         return known[row]
 
-    def rows_of(self, index: Mapping[str, int]) -> Indices:
-        """For each item its row in another index (a bundle's), -1 where that does not know it. int64 [n]."""
-        rows: Indices = self.derive(index, lambda: np.array([index.get(i, -1) for i in self.ids], dtype=np.int64))
-        return rows
-
     def derive(self, owner: object, make: Callable[[], Any]) -> Any:
-        """What `owner` derives from the list of items, made once for each list."""
-        known = self.kept.get(id(owner))
-        if known is None:
-            known = self.kept[id(owner)] = (owner, make())  # holding the owner keeps its id its own
-        return known[1]
+        """What `owner` derives from the list of items, made once for each list. It goes when the owner does.
+
+        A bundle that has been replaced would otherwise stay, with all that it derived, until an item is added.
+        """
+        try:
+            return self.kept[owner]
+        except KeyError:
+            made = self.kept[owner] = make()
+            return made
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
         """What is derived from the values too, made once for this matrix."""

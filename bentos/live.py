@@ -14,6 +14,7 @@ from time import monotonic
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
+from bentos import heap
 from bentos.inputs import Floats, ItemMatrix, ItemTable
 from bentos.meters import ITEM_TILE
 from bentos.stages.recall import heat, trending
@@ -147,6 +148,7 @@ class LiveItems:
             self._table.put(item_id, row)
         for item in items:
             self._table.describe(item)
+        heap.keep_apart(len(self._table))
         matrix, at = self._table.at(tile), now()
         hot = {i: _heat(row, at) for i, row in rows.items() if _newest(row) >= tile}
         try:

@@ -40,9 +40,11 @@ class Recommender:
     def __init__(self) -> None:
         from threadpoolctl import threadpool_limits
 
+        from bentos import heap
         from bentos.answering import Answering
 
         threadpool_limits(1)  # one question is too small to share out
+        heap.keep_apart(0)
         self.answering = Answering(get_settings())
         pages.state.answering = self.answering
 

@@ -3,12 +3,11 @@
 How near a candidate is, is left to `bentos.inputs`, fitting the vectors to `training.taste`.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from bentos.inputs import Floats, ItemMatrix
+from bentos.inputs import Floats, Indices, ItemMatrix
 
 
 def unit(vectors: Floats) -> Floats:
@@ -23,13 +22,12 @@ class Taste:
 
     items: Floats
 
-    def vectors(self, items: ItemMatrix, index: Mapping[str, int]) -> Floats:
+    def vectors(self, items: ItemMatrix, known: Indices) -> Floats:
         """A vector for every item of the matrix, float32 [n, d], of length 1.
 
-        `index` gives the row of an item in the bundle. An item without a vector of its own gets the mean of its
-        categories', and 0 where they have none either.
+        `known` int64 [n]: the row of each in the bundle, -1 where it has none. An item without a vector of its own gets
+        the mean of its categories', and 0 where they have none either.
         """
-        known = items.rows_of(index)
         out = np.zeros((len(items), self.items.shape[1]), dtype=np.float32)
         out[known >= 0] = self.items[known[known >= 0]]
         there, hot = out.any(1), items.categories

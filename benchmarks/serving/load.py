@@ -8,7 +8,9 @@ No line runs beside it.
 
 Shapes: `steady` and `soak` hold the connections, `ramp` raises them by quarters, `spike` has four times as many for a
 fifth of the time. With `--swap-s` a new bundle becomes champion every so many seconds. Answers with 429 are a row of
-their own. Memory is the sum of the service's processes, at the start, at half of the time and at the end.
+their own. Memory is that of all the service's processes before and after (PSS), and a line for each serving process:
+what it alone has (USS) at the start, each minute and at the end; what it shares, code above all, counts as much as
+others leave of it.
 """
 
 import argparse
@@ -111,7 +113,13 @@ def resident(process: psutil.Process) -> float:
     return sum(p.memory_full_info().pss for p in (process, *process.children(recursive=True))) / 1e6
 
 
-def measure(given: argparse.Namespace, folder: Path) -> dict[str, float]:
+def alone(process: psutil.Process) -> list[float]:
+    """MB that each serving process alone has (USS)."""
+    return [p.memory_full_info().uss / 1e6 for p in process.children()]
+
+
+def measure(given: argparse.Namespace, folder: Path) -> tuple[dict[str, float], list[list[float]]]:
+    """Figures of the load, and `alone` at the start, each minute and at the end."""
     plan = Plan(workers=0, online_sinks=0, heap_mb=512)
     with Rig(folder / "rig", get_settings().cache_dir, plan) as rig:
         rig.supervisor.remove("archive")
@@ -138,9 +146,8 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, float]:
             service = subprocess.Popen(command, env=env, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             ready_s = until_ready(settings.serve_url, service, log)
-            time.sleep(5)
             watched = psutil.Process(service.pid)
-            before = resident(watched)
+            before, each = resident(watched), [alone(watched)]
             load = {
                 "LOAD_USERS": str(given.users), "LOAD_SHAPE": given.shape, "LOAD_SECONDS": str(given.seconds),
                 "LOAD_CONNECTIONS": str(given.connections), "LOAD_PER_S": str(given.per_s),
@@ -152,23 +159,24 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, float]:
                 ],
                 env={**os.environ, **load}, stdout=subprocess.DEVNULL,
             )  # fmt: skip
-            swaps, swapped = 0, time.monotonic()
-            half, half_at = before, swapped + given.seconds / 2
+            begun = swapped = time.monotonic()
+            swaps = 0
             while asking.poll() is None:
                 time.sleep(0.2)
-                if half_at and time.monotonic() > half_at:
-                    half, half_at = resident(watched), 0.0
+                if time.monotonic() - begun > 60 * len(each):
+                    each.append(alone(watched))
                 if given.swap_s and time.monotonic() - swapped > given.swap_s:
                     register(settings, given.items, folder / f"bundle-{swaps}")
                     swaps, swapped = swaps + 1, time.monotonic()
             after = resident(watched)
+            each.append(alone(watched))
         finally:
             service.terminate()
             service.wait(30)
         with (folder / "load_stats.csv").open() as stats:
             by_name = {row["Name"]: row for row in csv.DictReader(stats)}
     mine, refused = by_name["/recommend"], by_name.get("/recommend (429)")
-    return {
+    figures = {
         "ready_s": ready_s,
         "answers": int(mine["Request Count"]),
         "errors": int(mine["Failure Count"]),
@@ -179,9 +187,9 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, float]:
         "p99_ms": float(mine["99%"]),
         "worst_ms": float(mine["Max Response Time"]),
         "before_mb": before,
-        "half_mb": half,
         "after_mb": after,
     }
+    return figures, each
 
 
 def main() -> int:
@@ -200,7 +208,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the figures there, too")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="freshet-load-") as folder:
-        found = measure(given, Path(folder))
+        found, each = measure(given, Path(folder))
     table = Table(
         title=f"{given.shape}, {given.items:,} items, {given.connections} connections, {given.workers} workers"
     )
@@ -208,8 +216,10 @@ def main() -> int:
         table.add_column(name)
     table.add_row(*(f"{value:,.1f}" if isinstance(value, float) else f"{value:,}" for value in found.values()))
     Console().print(table)
+    for n, of_one in enumerate(zip(*each, strict=True), 1):
+        print(f"process {n}, MB each minute:", *(f"{mb:.0f}" for mb in of_one))
     if given.json:
-        given.json.write_text(json.dumps(found, indent=1))
+        given.json.write_text(json.dumps({**found, "each_minute_mb": each}, indent=1))
     return 1 if found["errors"] else 0
 
 

@@ -129,7 +129,7 @@ def _fitting(
 
 def catalogue(cascade: Cascade, items: ItemMatrix) -> Catalogue:
     """All items of the matrix with what the bundle knows of them."""
-    known = items.rows_of(cascade.recall.index)
+    known = cascade.recall.known(items)
     there, n = known >= 0, len(items)
     width = len(items.category_names)
     per_item = [np.flatnonzero(row) for row in items.categories]
@@ -146,7 +146,7 @@ def catalogue(cascade: Cascade, items: ItemMatrix) -> Catalogue:
         width,
         categories,
         cascade.item_vectors(items),
-        cascade.taste.vectors(items, cascade.recall.index),
+        cascade.taste.vectors(items, known),
         item_inputs(items),
         there.astype(np.float32),
         graph.items,

@@ -216,34 +216,42 @@ class Recall:
         learned: LightGCN = items.derive(self.lightgcn, lambda: self._graph(items))
         return learned
 
+    def known(self, items: ItemMatrix) -> Indices:
+        """For each row of the matrix its row in the bundle, -1 where that does not know it. int64 [n]."""
+        return self._rows(items)[0]
+
+    def _rows(self, items: ItemMatrix) -> tuple[Indices, Indices]:
+        """The same, and for each row of the bundle its row in the matrix, -1 where that does not have it."""
+
+        def make() -> tuple[Indices, Indices]:
+            known = np.array([self.index.get(i, -1) for i in items.ids], dtype=np.int64)
+            places = np.full(len(self.index), -1, dtype=np.int64)
+            there = np.flatnonzero(known >= 0)
+            places[known[there]] = there
+            return known, places
+
+        rows: tuple[Indices, Indices] = items.derive(self, make)
+        return rows
+
     def _graph(self, items: ItemMatrix) -> LightGCN:
-        known = items.rows_of(self.index)
+        known = self.known(items)
         degrees = np.where(known >= 0, self.lightgcn.degrees[known], np.float32(1))
         return LightGCN(self.tower.complete(self.lightgcn.items, known, items), degrees)
 
     def scores(self, values: Mapping[str, Any], items: ItemMatrix, history: History) -> list[Source]:
         """What each of `SOURCES` says of the items of the matrix."""
-        known = items.rows_of(self.index)
+        known, places = self._rows(items)
         mine = known[history.rows]
         ages, mine = history.ages_s[mine >= 0], mine[mine >= 0]
         last = np.zeros(len(mine), dtype=np.float32)
         last[:1] = 1.0
         ones = np.ones(len(history.rows), dtype=np.float32)
         weightings = np.stack([ones[: len(mine)], last, np.exp(-ages / SESSION_S).astype(np.float32)])
-        places: Indices = items.derive(self, lambda: _places(known, len(self.index)))
         linked, sums = self.item_to_item.among(places, len(items), mine, weightings)
         graph = self.graph(items)
         close = Products(graph, graph.user(history.rows, ones))
         heats = items.once("trending", lambda: _ordered(trending(items)))
         return [*(Scores(of, linked) for of in sums), close, heats, newness(items, interest(values, items))]
-
-
-def _places(known: Indices, size: int) -> Indices:
-    """For each row of the bundle its row in the matrix, -1 where that does not have it."""
-    places = np.full(size, -1, dtype=np.int64)
-    there = np.flatnonzero(known >= 0)
-    places[known[there]] = there
-    return places
 
 
 def _ordered(values: Floats) -> Scores:

@@ -44,7 +44,7 @@ class Pin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     position: Annotated[int, msgspec.Meta(ge=1, le=100)]
 
 
-class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, eq=False):
+class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, eq=False, weakref=True):
     """All rules. `mark` tells one set of them from another; "" for none."""
 
     hide: Which = Which()

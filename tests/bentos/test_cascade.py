@@ -1,7 +1,9 @@
 """What holds of every answer of the cascade, whatever its models learned."""
 
 from dataclasses import replace
+from types import FunctionType
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -41,7 +43,8 @@ def test_the_same_question_has_the_same_answer() -> None:
 
 def test_ranking_is_not_told_how_often_an_item_was_shown() -> None:
     values, some = liking("i3", "i9"), np.arange(ITEMS)
-    tastes, recalled = CASCADE.taste.vectors(MATRIX, CASCADE.recall.index), np.zeros((ITEMS, len(SOURCES)), np.float32)
+    tastes = CASCADE.taste.vectors(MATRIX, CASCADE.recall.known(MATRIX))
+    recalled = np.zeros((ITEMS, len(SOURCES)), np.float32)
 
     def rows(column: str) -> Floats:
         more = MATRIX.values.copy()
@@ -175,3 +178,13 @@ def test_once_the_time_is_up_what_is_there_is_the_answer() -> None:
     assert scores == sorted(scores, reverse=True)
     assert cascade().recommend(ask).skipped is None
     assert len({p.item_id for p in by_recall.picks}) == len({p.item_id for p in by_rank.picks}) == 5
+
+
+def test_a_bundle_that_was_replaced_leaves_nothing_in_the_items() -> None:
+    matrix, replaced = item_matrix(), cascade()
+    replaced.recommend(Ask("u", liking("i3"), matrix, 5))
+    gone = ref(replaced)
+    assert replaced in matrix.kept
+    del replaced
+    assert gone() is None
+    assert all(isinstance(owner, FunctionType) for owner in matrix.kept), "what is everyone's stays"

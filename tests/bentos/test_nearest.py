@@ -1,5 +1,10 @@
 """The best products found by bytes are those that all products name."""
 
+from importlib import import_module
+from pathlib import Path
+from shutil import which
+from sysconfig import get_path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,6 +15,12 @@ from bentos.stages.nearest import CHUNK, Nearest
 from bentos.stages.recall import LightGCN, Products, Scores, of_each
 
 compiled = pytest.mark.skipif(not Nearest.usable, reason="not built, or no processor for it")
+
+
+@pytest.mark.skipif(not (which("cc") and Path(get_path("include"), "Python.h").exists()), reason="no C compiler here")
+def test_where_there_is_a_compiler_the_scan_is_compiled() -> None:
+    """Or every test of it would be skipped without a word. Whether this processor can do it, it says itself."""
+    assert Nearest.usable == import_module("bentos.stages.scan").USABLE
 
 
 def made(seed: int, n: int, d: int) -> tuple[Floats, Floats, np.random.Generator]:

@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 from bentos.inputs import ITEM_COLUMNS, RANKED_COLUMNS, Floats, History, ItemMatrix, ItemTable, item_inputs
 from bentos.stages.rank import FAR, gap_bucket, rank
 from bentos.stages.recall import SOURCES, ItemToItem, LightGCN, Scores, candidates, is_new, newness
-from bentos.stages.rerank import diversify
+from bentos.stages.rerank import Keep, diversify
 from feature_repo.features import item as item_profile
 from streams.aggregates import HOUR, TILE
 from streams.catalogue import Item
@@ -212,7 +212,7 @@ def test_matrices_of_one_list_of_items_share_what_is_derived() -> None:
     table = ItemTable()
     table.describe(Item("i1", "", ("drama",)))
     first, second = table.at(TILE), table.at(2 * TILE)
-    owner, made = object(), []
+    owner, made = Keep(), []
     for matrix in (first, second):
         matrix.derive(owner, lambda: made.append(1))
     assert len(made) == 1

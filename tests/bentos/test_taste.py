@@ -61,7 +61,7 @@ def test_a_view_moves_the_answer() -> None:
 
 
 def test_an_item_without_a_place_has_that_of_its_categories() -> None:
-    vectors = CASCADE.taste.vectors(MATRIX, CASCADE.recall.index)
+    vectors = CASCADE.taste.vectors(MATRIX, CASCADE.recall.known(MATRIX))
     row = MATRIX.index["i999"]
     alike = [n for n in range(ITEMS) if MATRIX.categories[n] @ MATRIX.categories[row]]
     np.testing.assert_allclose(vectors[row], unit(vectors[alike].mean(0)), rtol=1e-4)
@@ -71,5 +71,5 @@ def test_an_item_without_a_place_has_that_of_its_categories() -> None:
 def test_without_categories_an_unknown_item_has_none() -> None:
     nothing: Floats = np.zeros((len(MATRIX), 0), np.float32)
     bare = replace(MATRIX, category_names=(), categories=nothing, kept={}, of_tile={})
-    assert not CASCADE.taste.vectors(bare, CASCADE.recall.index)[MATRIX.index["i999"]].any()
-    assert not Taste(np.zeros((ITEMS, 4), np.float32)).vectors(MATRIX, CASCADE.recall.index).any()
+    assert not CASCADE.taste.vectors(bare, CASCADE.recall.known(bare))[MATRIX.index["i999"]].any()
+    assert not Taste(np.zeros((ITEMS, 4), np.float32)).vectors(MATRIX, CASCADE.recall.known(MATRIX)).any()
