@@ -16,6 +16,7 @@ from bentos import deadline, security
 from freshet.settings import Settings
 
 KEY = "open sesame"
+JSON = {"Content-Type": "application/json"}
 
 
 async def echo(request: Request) -> PlainTextResponse:
@@ -48,11 +49,24 @@ async def test_a_body_is_bounded_whether_or_not_its_length_is_said(monkeypatch: 
 
     async with guarded(monkeypatch) as client:
         most = security.MAX_BODY
-        assert (await client.post("/recommend", content=b"x" * most)).text == str(most)
-        assert (await client.post("/recommend", content=b"x" * (most + 1))).status_code == 413
-        chunked = {"Transfer-Encoding": "chunked"}
+        assert (await client.post("/recommend", content=b"x" * most, headers=JSON)).text == str(most)
+        assert (await client.post("/recommend", content=b"x" * (most + 1), headers=JSON)).status_code == 413
+        chunked = JSON | {"Transfer-Encoding": "chunked"}
         assert (await client.post("/recommend", content=pieces(most), headers=chunked)).text == str(most)
         assert (await client.post("/recommend", content=pieces(most + 1024), headers=chunked)).status_code == 413
+
+
+async def test_a_question_comes_as_json_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a page of another site may send without being asked (a form, text, no type) is not taken."""
+    async with guarded(monkeypatch) as client:
+        for media in ("application/json", "Application/JSON; charset=utf-8"):
+            assert (await client.post("/recommend", content=b"{}", headers={"Content-Type": media})).status_code == 200
+        form = await client.post("/recommend", data={"user_id": "a", "context": '{"x": "\\ud800"}'})
+        assert form.status_code == 415
+        assert form.json()["error"] == ("Content-Type is 'application/x-www-form-urlencoded': send application/json")
+        for media in ("text/plain", "multipart/form-data; boundary=x", "application/vnd.bentoml+pickle"):
+            assert (await client.post("/recommend", content=b"{}", headers={"Content-Type": media})).status_code == 415
+        assert "'missing'" in (await client.post("/cache/clear")).json()["error"]
 
 
 async def test_the_key_comes_in_a_header_or_as_a_cookie_that_stands_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
