@@ -76,7 +76,7 @@ class Rate:
 
     def take(self, client: str) -> bool:
         """Whether this client may ask now."""
-        at, most = monotonic(), self._per_s * BURST_S
+        at, most = monotonic(), max(1.0, self._per_s * BURST_S)
         left, then = self._left.pop(client, (most, at))
         left = min(most, left + (at - then) * self._per_s)
         self._left[client] = (left - 1 if left >= 1 else left, at)

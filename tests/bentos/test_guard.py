@@ -95,6 +95,17 @@ async def test_a_client_beyond_its_rate_is_told_to_wait(monkeypatch: pytest.Monk
         assert (await client.get("/livez")).status_code == 200
 
 
+def test_a_rate_below_one_in_two_seconds_lets_one_in_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    at = 100.0
+    monkeypatch.setattr(security, "monotonic", lambda: at)
+    rate = security.Rate(0.25)
+    assert [rate.take("a"), rate.take("a")] == [True, False]
+    at += 3
+    assert not rate.take("a")
+    at += 1
+    assert [rate.take("a"), rate.take("a")] == [True, False]
+
+
 def test_a_client_that_waits_may_ask_again(monkeypatch: pytest.MonkeyPatch) -> None:
     at = 100.0
     monkeypatch.setattr(security, "monotonic", lambda: at)
