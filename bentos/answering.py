@@ -162,6 +162,16 @@ class Answering:
             self._remember(user_id)
         return result
 
+    async def recommend_each(
+        self, user_ids: Sequence[str], k: int, context: Mapping[str, Any], categories: Sequence[str]
+    ) -> list[Recommendations]:
+        """See `POST /recommend/batch`: one after another, each with the whole deadline."""
+        answers = []
+        for user_id in user_ids:
+            deadline.again()
+            answers.append(await self.recommend(user_id, k, context, [], categories, explain=False))
+        return answers
+
     def _ask(
         self, user_id: str, values: Mapping[str, Any], k: int, exclude: Sequence[str], categories: Sequence[str]
     ) -> Ask:

@@ -4,7 +4,8 @@ from contextvars import ContextVar
 from time import perf_counter
 
 MOST_MS = 60_000
-_until: ContextVar[float | None] = ContextVar("until", default=None)
+_given: ContextVar[tuple[float, float] | None] = ContextVar("given", default=None)
+"""From when, and how many seconds."""
 
 
 class BadDeadline(ValueError):
@@ -16,14 +17,20 @@ def begin(given: bytes | None, default_ms: int) -> float:
 
     Raises `BadDeadline`.
     """
-    if given is not None and not (given.isdigit() and 1 <= int(given[:9]) <= MOST_MS):
+    if given is not None and not (given.isdigit() and len(given) < 10 and 1 <= int(given) <= MOST_MS):
         raise BadDeadline(f"X-Deadline-Ms must be a whole number from 1 to {MOST_MS}")
     seconds = (default_ms if given is None else int(given)) / 1_000
-    _until.set(perf_counter() + seconds)
+    _given.set((perf_counter(), seconds))
     return seconds
+
+
+def again() -> None:
+    """The same time anew, from now: each user of a batch has all of it."""
+    if (given := _given.get()) is not None:
+        _given.set((perf_counter(), given[1]))
 
 
 def passed() -> bool:
     """Whether it is over; never where none was set."""
-    until = _until.get()
-    return until is not None and perf_counter() > until
+    given = _given.get()
+    return given is not None and perf_counter() > sum(given)

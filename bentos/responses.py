@@ -11,7 +11,7 @@ import msgspec
 from prometheus_client import Counter
 
 from freshet.settings import Settings
-from streams.publisher import Publisher, PublishError
+from streams.publisher import Publisher, PublishError, Record
 from streams.topics import REQUESTS, RESPONSES
 
 QUEUE = 5_000
@@ -70,12 +70,23 @@ class ResponseLog:
                 await asyncio.sleep(WAIT_S)
             while len(taken) < TOGETHER and not self._queue.empty():
                 taken.append(self._queue.get_nowait())
+            written = [pair for one in taken if (pair := _written(*one)) is not None]
             try:
-                await self._publisher.send(REQUESTS, [(key, encode(request)) for key, request, _ in taken])
-                await self._publisher.send(RESPONSES, [(key, encode(response)) for key, _, response in taken])
+                await self._publisher.send(REQUESTS, [request for request, _ in written])
+                await self._publisher.send(RESPONSES, [response for _, response in written])
             except PublishError as error:
-                DROPPED.inc(len(taken))
-                log.warning("%d answers were not logged: %s", len(taken), error)
+                DROPPED.inc(len(written))
+                log.warning("%d answers were not logged: %s", len(written), error)
             finally:
                 for _ in taken:
                     self._queue.task_done()
+
+
+def _written(key: bytes, request: Mapping[str, Any], response: Mapping[str, Any]) -> tuple[Record, Record] | None:
+    """Both as records; None where that cannot be, which is counted: a context holds whatever a client sends."""
+    try:
+        return (key, encode(request)), (key, encode(response))
+    except Exception as error:  # one answer must not end the log of all others
+        DROPPED.inc()
+        log.warning("an answer was not logged: %r", error)
+        return None

@@ -27,9 +27,10 @@ SHELL, FILES = frozenset({"/", "/api/session"}), "/console/"
 """The console's own page and files tell nothing, and are where a person gives the key."""
 QUESTIONS = frozenset({"/recommend", "/recommend/batch", "/similar", "/trending"})
 """What costs computing: bounded in number, and with a deadline."""
+SERVICE = QUESTIONS | {"/cache/clear"}
+"""What takes JSON, and says so: browsers send forms, text and bodies of no type across origins without asking."""
 COUNTED = frozenset(
-    [*QUESTIONS, "/", "/cache/clear"]
-    + [f"/api/{name}" for name in ("line", "users", "user", "item", "cover", "events", "session")]
+    [*SERVICE, "/"] + [f"/api/{name}" for name in ("line", "users", "user", "item", "cover", "events", "session")]
 )
 """Paths with a label of their own: labels made of what clients send would grow without bound."""
 COOKIE = "freshet"
@@ -75,7 +76,7 @@ class Rate:
 
     def take(self, client: str) -> bool:
         """Whether this client may ask now."""
-        at, most = monotonic(), self._per_s * BURST_S
+        at, most = monotonic(), max(1.0, self._per_s * BURST_S)
         left, then = self._left.pop(client, (most, at))
         left = min(most, left + (at - then) * self._per_s)
         self._left[client] = (left - 1 if left >= 1 else left, at)
@@ -96,7 +97,7 @@ class Guard:
         self._waiting = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse with 400, 401, 413 or 429, or pass on; either way count it."""
+        """Refuse with 400, 401, 413, 415 or 429, or pass on; either way count it."""
         if scope["type"] != "http" or scope["path"] in OPEN:
             await self.app(scope, receive, send)
             return
@@ -150,6 +151,10 @@ class Guard:
         client = (scope.get("client") or ("",))[0]
         if self._rate is not None and not self._rate.take(client):
             raise Refused(429, "too many requests from this address: wait a second", (b"retry-after", b"1"))
+        if scope["method"] == "POST" and path in SERVICE:
+            media = headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
+            if media != "application/json":
+                raise Refused(415, f"Content-Type is {media or 'missing'!r}: send application/json")
 
 
 def session(given: str, secure: bool) -> str | None:

@@ -101,9 +101,9 @@ class Recommender:
         context: Context | None = None,
         categories: Categories | None = None,
     ) -> list[Recommendations]:
-        """The best `k` items for each of up to 100 users, in their order. For more: `freshet recommend --all`."""
+        """The best `k` items for each of up to 100 users, in their order. For more: `freshet recommend-all`."""
         about = (context or Context()).model_dump()
-        return [await self.answering.recommend(u, k, about, [], categories or [], False) for u in user_ids]
+        return await self.answering.recommend_each(user_ids, k, about, categories or [])
 
 
 Recommender.add_asgi_middleware(Guard)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""`feast apply` for the stack's setup and for tests: idempotent, says what changed.
+"""`feast apply`, and whatever else Feast's own program does, with our settings: for the stack's setup and for tests.
 
 A process of its own, as Feast takes its settings from the environment, and importing it costs 700 MB.
 """
@@ -11,18 +11,10 @@ from pathlib import Path
 from freshet.settings import Settings
 
 FOLDER = Path(__file__).resolve().parent
-_NOISE = ("WARNING:", "warnings.warn", "Deploying infrastructure", "No project found")
 
 
 class ApplyError(RuntimeError):
     """Feast refused. Its own words are in the text."""
-
-
-def apply(settings: Settings) -> str:
-    """Bring Feast's registry to what is declared; return what Feast says of the changes. Raises `ApplyError`."""
-    said = feast(settings, "plan")
-    feast(settings, "apply")
-    return "\n".join(line for line in said.splitlines() if line.strip() and not any(noise in line for noise in _NOISE))
 
 
 def feast(settings: Settings, *arguments: str) -> str:

@@ -242,9 +242,6 @@ class Settings(BaseSettings):
         f"Default: the file `{KEY_FILE}` under `home`, which `freshet up` makes.",
     )
     model_name: str = Field("freshet", description="Name of the registered model in MLflow.", min_length=1)
-    candidates: int = Field(
-        300, ge=1, le=10_000, description="Items that recall hands to ranking for one recommendation."
-    )
 
     kafka_heap_mb: int = Field(512, ge=256, description="Java heap of the local stack's Kafka.")
 

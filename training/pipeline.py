@@ -6,7 +6,6 @@ and parameters that were evaluated. How the stages are fitted is left to `traini
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -23,19 +22,17 @@ from bentos.stages.rerank import LambdaRank
 from feature_repo.store import open_store
 from freshet.settings import Settings
 from streams.catalogue import Progress
-from streams.events import Micros
 from training import edge_cases, fitting, gate, parameters, registry, report
 from training.baselines import baselines, megabytes
 from training.calibration import Reliability
 from training.clock import Clock
-from training.conversion import Price
 from training.datasets import Asking, Log, Question, asked_before, audit, read
 from training.evaluation import RANKED, WHOLE, K, Panel, Result, Scoreboard, ranked, source, staged, whole
-from training.exposure import Dial
-from training.gate import Gate, Rival
+from training.gate import Rival
 from training.intervals import Interval
 from training.parallel import Crew
 from training.reference import Reference
+from training.report import TrainReport
 
 SPLIT = 0.8
 SEED = 7
@@ -43,28 +40,6 @@ REFERENCE_QUESTIONS, RIVAL_QUESTIONS = 1_000, 2_000
 PROTOCOLS = ("static", "prequential")
 UNTIL = "until"
 """In a bundle's manifest: the time of the last interaction that it was trained on, epoch microseconds."""
-
-
-@dataclass(frozen=True)
-class TrainReport:
-    """What a training gave. `version` is the registered bundle's, None where there is none. `seconds` by step.
-
-    `reliability`: how far the probabilities can be believed, on the prequential questions; empty without them. `dials`:
-    what exposure for the long tail costs, `prices` what hoping for conversions does, both on the validation lists.
-    """
-
-    results: list[Result]
-    validation: dict[str, float]
-    reliability: dict[str, float]
-    dials: list[Dial]
-    prices: list[Price]
-    reranker: str
-    version: str | None
-    seconds: dict[str, float]
-    audited: int
-    liked: int
-    cut: Micros
-    gate: Gate
 
 
 def train(

@@ -1,18 +1,18 @@
-"""The table of a training: every model and every stage under each protocol, for a terminal and for the registry."""
+"""What a training gave, and its table: every model and stage under each protocol, for a terminal and the registry."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from streams.events import Micros
+from training.conversion import Price
 from training.evaluation import MEASURES, Result
+from training.exposure import Dial
+from training.gate import Gate
+from training.intervals import Interval
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-    from training.conversion import Price
-    from training.exposure import Dial
-    from training.intervals import Interval
-    from training.pipeline import TrainReport
 
 SHOWN = ("HR@10", "HR@20", "NDCG@10", "NDCG@20", "Recall@20")
 """The measures of the terminal's table; the page in MLflow and `--json` have all."""
@@ -23,12 +23,34 @@ PRICES = ("conversion_weight", "NDCG@10 of likes", "change", "of conversions", "
 HEADINGS = ("model", *SHOWN, "cascade ahead by", "coverage", "training s", "inference ms", "size MB")
 
 
+@dataclass(frozen=True)
+class TrainReport:
+    """What a training gave. `version` is the registered bundle's, None where there is none. `seconds` by step.
+
+    `reliability`: how far the probabilities can be believed, on the prequential questions; empty without them. `dials`:
+    what exposure for the long tail costs, `prices` what hoping for conversions does, both on the validation lists.
+    """
+
+    results: list[Result]
+    validation: dict[str, float]
+    reliability: dict[str, float]
+    dials: list[Dial]
+    prices: list[Price]
+    reranker: str
+    version: str | None
+    seconds: dict[str, float]
+    audited: int
+    liked: int
+    cut: Micros
+    gate: Gate
+
+
 def ahead(result: Result) -> str:
     """By how much NDCG@10 of the cascade is above the model's, with its 95% interval."""
     return "" if result.behind is None else _difference(result.behind)
 
 
-def _difference(interval: "Interval") -> str:
+def _difference(interval: Interval) -> str:
     return "{:+.4f} [{:+.4f}, {:+.4f}]".format(*interval)
 
 
@@ -43,7 +65,7 @@ def cells(result: Result) -> tuple[str, ...]:
     )
 
 
-def setting(dial: "Dial") -> tuple[str, ...]:
+def setting(dial: Dial) -> tuple[str, ...]:
     """One row of the table of dials, as `DIALS` name them."""
     return (
         f"{dial.least:g}",
@@ -54,14 +76,14 @@ def setting(dial: "Dial") -> tuple[str, ...]:
     )
 
 
-def hope(price: "Price") -> tuple[str, ...]:
+def hope(price: Price) -> tuple[str, ...]:
     """One row of the table of prices, as `PRICES` name them."""
     pairs = ((price.ndcg, price.change), (price.converted, price.gain))
     each = (text for value, change in pairs for text in (f"{value:.4f}", _difference(change) if price.weight else ""))
     return (f"{price.weight:g}", *each)
 
 
-def tables(results: Sequence[Result], dials: "Sequence[Dial]", prices: "Sequence[Price]") -> "list[Table]":
+def tables(results: Sequence[Result], dials: Sequence[Dial], prices: Sequence[Price]) -> "list[Table]":
     """One table a protocol, the best figure of each measure bold; and what two of the house rules cost."""
     from rich.table import Table
 
@@ -88,7 +110,7 @@ def tables(results: Sequence[Result], dials: "Sequence[Dial]", prices: "Sequence
     return [*made, table, hopes]
 
 
-def markdown(results: Sequence[Result], dials: "Sequence[Dial]", prices: "Sequence[Price]") -> str:
+def markdown(results: Sequence[Result], dials: Sequence[Dial], prices: Sequence[Price]) -> str:
     """Everything, for a page, and for the run in MLflow: accuracy, what is beyond it, slices, dials and prices."""
     lines: list[str] = []
     for protocol in dict.fromkeys(r.protocol for r in results):
@@ -133,7 +155,7 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [*lines, *("| " + " | ".join(row) + " |" for row in rows), ""]
 
 
-def summary(report: "TrainReport") -> str:
+def summary(report: TrainReport) -> str:
     """What the table does not say, in a few lines."""
     seconds = ", ".join(f"{name} {spent:.0f}" for name, spent in report.seconds.items() if spent >= 1)
     checks = ", ".join(f"{name} {value:.4f}" for name, value in report.validation.items())
@@ -147,7 +169,7 @@ def summary(report: "TrainReport") -> str:
     )
 
 
-def verdict(report: "TrainReport") -> str:
+def verdict(report: TrainReport) -> str:
     """What became of the bundle, and why."""
     gate = report.gate
     if gate.reasons:
@@ -157,7 +179,7 @@ def verdict(report: "TrainReport") -> str:
     return f"passed the gate ({over}; {gate.champion}); {end}"
 
 
-def plain(report: "TrainReport") -> dict[str, Any]:
+def plain(report: TrainReport) -> dict[str, Any]:
     """The report as JSON holds it."""
     return {
         "version": report.version,

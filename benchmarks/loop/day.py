@@ -41,7 +41,7 @@ from benchmarks.loop.arms import LEARNING, K, Lister, Shop, listers, losing, ora
 from benchmarks.loop.residual import Residual
 from bentos import bundle
 from bentos.registry import champion, folder
-from feature_repo.apply import apply
+from feature_repo.apply import feast
 from feature_repo.features import item as item_profile
 from feature_repo.features import user as user_profile
 from freshet.prove.rig import Plan, Rig
@@ -187,7 +187,7 @@ def trained(
     history = Until(world, events, start)
     with Rig(folder_ / "rig", get_settings().cache_dir, Plan(workers=0, online_sinks=0)) as rig:
         settings = rig.settings
-        apply(settings)
+        feast(settings, "apply")
         asyncio.run(play(settings, history, end=start))
         env = os.environ | settings.as_env() | {"FRESHET_BUNDLE_KEY": KEY}
         for command in (["backfill"], ["train", "--protocol", "static", "--json"]):

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from feature_repo import offline
-from feature_repo.apply import apply
+from feature_repo.apply import feast
 from feature_repo.features import item, user
 from freshet.prove.rig import Plan, Rig
 from freshet.settings import Settings, get_settings
@@ -76,7 +76,7 @@ def measure(events: int, labels: int) -> dict[str, Any]:
         tempfile.TemporaryDirectory(prefix="freshet-growth-") as folder,
         Rig(Path(folder) / "rig", get_settings().cache_dir, Plan(workers=0, online_sinks=0)) as rig,
     ):
-        apply(rig.settings)
+        feast(rig.settings, "apply")
         sent = asyncio.run(play(rig.settings, History(World(spec), events)))
         env = rig.settings.as_env() | {"FRESHET_BUNDLE_KEY": "benchmark" * 4}
         backfill = run(["-m", "freshet", "backfill"], env)

@@ -55,6 +55,13 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, eq=False, w
     least_tail_exposure: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
     mark: str = ""
 
+    def __post_init__(self) -> None:
+        """An answer has an item once. Raises `ValueError`, which reading a file turns into its own."""
+        pinned = [pin.item_id for pin in self.pin]
+        for item_id in pinned:
+            if pinned.count(item_id) > 1:
+                raise ValueError(f"item {item_id!r} is pinned twice")
+
     def hidden(self, items: ItemMatrix) -> npt.NDArray[np.bool_]:
         """Which rows never come. bool [n]."""
         return self._of(items)[0]

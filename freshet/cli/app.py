@@ -38,8 +38,8 @@ def options(
 
 app.add_typer(replay.app, name="replay", rich_help_panel="Data")
 for panel, module in (
-    ("The stack", stack),
     ("The stack", demo),
+    ("The stack", stack),
     ("Data", data),
     ("Models", models),
     ("Proof and watch", watching),

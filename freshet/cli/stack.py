@@ -1,4 +1,4 @@
-"""up, down, status, demo, flink: the life of the local stack."""
+"""up, down, status, flink: the life of the local stack."""
 
 from typing import Annotated
 
@@ -102,21 +102,6 @@ def _show(now: dict[str, object]) -> None:
     Console().print(table(parts))
 
 
-def demo(
-    once: Annotated[
-        bool, typer.Option("--once", help="Without a person: run the line, print what was measured, stop everything.")
-    ] = False,
-) -> None:
-    """See it all: simulated people, a trained model, recommendations that change while you watch.
-
-    Leaves the stack running with its console open. With --once it checks each step instead, writes demo.json to the
-    home folder, stops everything, and its exit code is 0 only if every check held.
-    """
-    from freshet.demo import main
-
-    raise typer.Exit(main(once=once))
-
-
 def flink() -> None:
     """Run the line as a Flink job in place of the worker, in the foreground.
 
@@ -132,4 +117,4 @@ def flink() -> None:
     os.execve(found[0], found, os.environ | env)
 
 
-COMMANDS = (demo, up, down, status, flink)
+COMMANDS = (up, down, status, flink)

@@ -5,30 +5,27 @@ the topics are there in a second and everything waits for them, Feast takes ten 
 """
 
 import asyncio
-import subprocess
 import sys
-from pathlib import Path
 
 from freshet.settings import Settings, get_settings
-from freshet.stack.plan import ROOT
 
 
-def topics(settings: Settings) -> int:
-    """Exit code 0 when the topics are as declared."""
+def topics(settings: Settings) -> None:
+    """Bring the topics to what is declared."""
     from streams.topics import create_topics
 
     asyncio.run(create_topics(settings))
-    return 0
 
 
-def features(settings: Settings) -> int:
-    """Exit code 0 when Feast's registry is as declared."""
-    feast = Path(sys.executable).parent / "feast"
-    return subprocess.run([feast, "-c", str(ROOT / "feature_repo"), "apply"], check=False, cwd=ROOT).returncode
+def features(settings: Settings) -> None:
+    """Bring Feast's registry to what is declared."""
+    from feature_repo.apply import feast
+
+    feast(settings, "apply")
 
 
 STEPS = {"topics": topics, "features": features}
 
 if __name__ == "__main__":
-    settings = get_settings()
-    sys.exit(max(STEPS[name](settings) for name in sys.argv[1:] or STEPS))
+    for name in sys.argv[1:] or STEPS:
+        STEPS[name](get_settings())

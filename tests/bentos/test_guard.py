@@ -16,6 +16,7 @@ from bentos import deadline, security
 from freshet.settings import Settings
 
 KEY = "open sesame"
+JSON = {"Content-Type": "application/json"}
 
 
 async def echo(request: Request) -> PlainTextResponse:
@@ -48,11 +49,24 @@ async def test_a_body_is_bounded_whether_or_not_its_length_is_said(monkeypatch: 
 
     async with guarded(monkeypatch) as client:
         most = security.MAX_BODY
-        assert (await client.post("/recommend", content=b"x" * most)).text == str(most)
-        assert (await client.post("/recommend", content=b"x" * (most + 1))).status_code == 413
-        chunked = {"Transfer-Encoding": "chunked"}
+        assert (await client.post("/recommend", content=b"x" * most, headers=JSON)).text == str(most)
+        assert (await client.post("/recommend", content=b"x" * (most + 1), headers=JSON)).status_code == 413
+        chunked = JSON | {"Transfer-Encoding": "chunked"}
         assert (await client.post("/recommend", content=pieces(most), headers=chunked)).text == str(most)
         assert (await client.post("/recommend", content=pieces(most + 1024), headers=chunked)).status_code == 413
+
+
+async def test_a_question_comes_as_json_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a page of another site may send without being asked (a form, text, no type) is not taken."""
+    async with guarded(monkeypatch) as client:
+        for media in ("application/json", "Application/JSON; charset=utf-8"):
+            assert (await client.post("/recommend", content=b"{}", headers={"Content-Type": media})).status_code == 200
+        form = await client.post("/recommend", data={"user_id": "a", "context": '{"x": "\\ud800"}'})
+        assert form.status_code == 415
+        assert form.json()["error"] == ("Content-Type is 'application/x-www-form-urlencoded': send application/json")
+        for media in ("text/plain", "multipart/form-data; boundary=x", "application/vnd.bentoml+pickle"):
+            assert (await client.post("/recommend", content=b"{}", headers={"Content-Type": media})).status_code == 415
+        assert "'missing'" in (await client.post("/cache/clear")).json()["error"]
 
 
 async def test_the_key_comes_in_a_header_or_as_a_cookie_that_stands_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,6 +93,17 @@ async def test_a_client_beyond_its_rate_is_told_to_wait(monkeypatch: pytest.Monk
         assert codes[-1] == 429
         assert (await client.get("/recommend")).headers["retry-after"] == "1"
         assert (await client.get("/livez")).status_code == 200
+
+
+def test_a_rate_below_one_in_two_seconds_lets_one_in_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    at = 100.0
+    monkeypatch.setattr(security, "monotonic", lambda: at)
+    rate = security.Rate(0.25)
+    assert [rate.take("a"), rate.take("a")] == [True, False]
+    at += 3
+    assert not rate.take("a")
+    at += 1
+    assert [rate.take("a"), rate.take("a")] == [True, False]
 
 
 def test_a_client_that_waits_may_ask_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +175,7 @@ async def test_a_question_brings_its_deadline_or_gets_the_default(monkeypatch: p
     async with guarded(monkeypatch, deadline_ms=60_000) as client:
         assert (await client.get("/trending")).text == "False"
         assert (await client.get("/trending", headers={"X-Deadline-Ms": "10"})).text == "True"
-        for wrong in ("0", "soon", "-5", "60001"):
+        for wrong in ("0", "soon", "-5", "60001", "000000001" + "9" * 30, "0" * 5_000 + "1"):
             refused = await client.get("/trending", headers={"X-Deadline-Ms": wrong})
             assert refused.status_code == 400
             assert "X-Deadline-Ms must be" in refused.json()["error"]

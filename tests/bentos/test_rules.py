@@ -91,6 +91,7 @@ def test_a_file_says_it_all(tmp_path: Path) -> None:
         ("least_tail_exposure = 1.5", "least_tail_exposure"),
         ("pins = []", "unknown field `pins`"),
         ("[[boost]]\nby = 99", "boost"),
+        ('pin = [{item_id = "i3", position = 1}, {item_id = "i3", position = 4}]', "item 'i3' is pinned twice"),
         ("not toml", "rules.toml"),
     ],
 )

@@ -11,11 +11,12 @@ import pytest
 from redis import Redis as Client
 
 from feature_repo import compare_and_set
-from feature_repo.apply import FOLDER, ApplyError, apply, feast
+from feature_repo.apply import FOLDER, ApplyError, feast
 from feature_repo.features import item, user
 from feature_repo.layout import VIEWS, entity_key, feature_field
 from feature_repo.online import OnlineUsers
 from freshet.settings import Settings, variable
+from freshet.stack import setup
 from streams.backfill import backfill
 from streams.events import Micros
 from streams.profiles import header
@@ -60,14 +61,20 @@ async def sink(settings: Settings, made: Folded) -> None:
     await running
 
 
+def test_the_stacks_own_set_up_applies_with_its_settings(settings: Settings) -> None:
+    """Wherever the environment points."""
+    setup.features(settings)
+    assert (settings.home / "feast.db").exists()
+
+
 async def test_a_repository_as_feasts_users_know_it(environment: Settings) -> None:
     settings = environment
     events = history(EVENTS)
     records = partitioned(settings, events)
     made = fold(settings, records)
     archive(settings, records)
-    first = await asyncio.to_thread(apply, settings)
-    assert "user_values" in first
+    assert "user_values" in await asyncio.to_thread(feast, settings, "plan")
+    await asyncio.to_thread(feast, settings, "apply")
     await asyncio.to_thread(backfill, settings, archived_only=True)
     await sink(settings, made)
     newest = {key.decode(): row for key, row in made.user_rows}
@@ -77,7 +84,8 @@ async def test_a_repository_as_feasts_users_know_it(environment: Settings) -> No
     store = FeatureStore(repo_path=str(FOLDER))
 
     # applying again changes nothing, and nothing is registered twice
-    assert "No changes to registry" in await asyncio.to_thread(apply, settings)
+    await asyncio.to_thread(feast, settings, "apply")
+    assert "No changes to registry" in await asyncio.to_thread(feast, settings, "plan")
     assert sorted(view.name for view in store.list_feature_views()) == sorted(VIEWS.values())
     assert sorted(entity.name for entity in store.list_entities()) == ["item", "user"]
 

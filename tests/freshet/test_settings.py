@@ -1,5 +1,6 @@
 """The settings: where a value comes from, what is refused, and that the reference page is current."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,13 @@ def test_a_name_that_is_no_setting_is_refused_as_argument_and_reported_from_the_
         Settings(partitons=3)
     monkeypatch.setenv("FRESHET_PARTITONS", "3")
     assert strangers() == ["FRESHET_PARTITONS"]
+
+
+def test_every_setting_is_read_somewhere() -> None:
+    rooms = ("bentos", "feature_repo", "freshet", "monitoring", "streams", "training")
+    files = [file for room in rooms for kind in ("py", "yaml") for file in (ROOT / room).rglob(f"*.{kind}")]
+    text = "".join(file.read_text() for file in files)
+    assert [n for n in Settings.model_fields if not re.search(rf"\.{n}\b|{{FRESHET_{n.upper()}}}", text)] == []
 
 
 def test_without_a_key_nothing_is_signed_and_up_makes_one(tmp_path: Path) -> None:
