@@ -33,11 +33,12 @@ cdef extern from *:
 
     static void follow(PyObject *dict, Probe *probes, Py_ssize_t n) {
         PyDictKeysObject *keys = ((PyDictObject *)dict)->ma_keys;
-        PyDictKeyEntry *entries = DK_ENTRIES(keys);
+        PyDictKeyEntry *entries;
         size_t mask = ((size_t)1 << keys->dk_log2_size) - 1;
         Py_ssize_t k, left;
-        if (keys->dk_kind != DICT_KEYS_GENERAL)
+        if (keys->dk_kind != DICT_KEYS_GENERAL)  /* as an empty one is */
             return;
+        entries = DK_ENTRIES(keys);
         for (k = 0; k < n; k++) {
             probes[k].rest = probes[k].hash;
             probes[k].at = probes[k].hash & mask;
