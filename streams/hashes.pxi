@@ -82,3 +82,10 @@ cdef int32_t murmur2(const uint8_t* at, Py_ssize_t size) noexcept nogil:
         h = (h ^ at[0]) * 0x5BD1E995U
     h = (h ^ h >> 13) * 0x5BD1E995U
     return <int32_t>((h ^ h >> 15) & 0x7FFFFFFFU)
+
+
+def partition_of(bytes key, int64_t partitions):
+    """`streams.topics.partition_of`."""
+    if partitions < 1:
+        raise ValueError(f"{partitions} partitions")
+    return murmur2(<const uint8_t*>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key)) % partitions

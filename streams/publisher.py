@@ -7,7 +7,6 @@ is left to `streams.events` and `streams.catalogue`; the engine has transactiona
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import lru_cache
 from typing import Self
 
 from aiokafka import AIOKafkaProducer
@@ -34,10 +33,6 @@ FEW = 32
 
 class PublishError(RuntimeError):
     """Kafka did not acknowledge. Some records may be in the topic all the same: send them again with the same ids."""
-
-
-_partition = lru_cache(maxsize=1 << 18)(partition_of)
-"""Hashing a key costs as much as encoding its event; users come back."""
 
 
 class Publisher:
@@ -67,7 +62,7 @@ class Publisher:
                 partitions = len(await producer.partitions_for(name))
                 groups: dict[int, list[Record]] = {}
                 for record in records:
-                    groups.setdefault(_partition(record[0], partitions), []).append(record)
+                    groups.setdefault(partition_of(record[0], partitions), []).append(record)
                 await asyncio.gather(*(_send(producer, name, partition, group) for partition, group in groups.items()))
         except TimeoutError:
             there = producer.client.cluster.partitions_for_topic(name)

@@ -16,6 +16,11 @@ from aiokafka.partitioner import murmur2
 
 from freshet.settings import Settings
 
+try:
+    from streams.kernel import partition_of as partition_by_kernel
+except ImportError:  # no C compiler where Freshet was installed
+    partition_by_kernel = None  # type: ignore[assignment]
+
 EVENTS, ITEMS = "events", "items"
 USER_FEATURES, ITEM_DELTAS, ITEM_FEATURES = "user-features", "item-deltas", "item-features"
 REQUESTS, RESPONSES, DEAD_LETTERS = "requests", "responses", "dead-letters"
@@ -71,6 +76,8 @@ TOPICS: dict[str, TopicSpec] = {
 
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition of a key: murmur2, the default of the Java client and of aiokafka, so that any client agrees."""
+    if partition_by_kernel is not None:
+        return partition_by_kernel(key, partitions)
     hashed: int = murmur2(key)
     return (hashed & 0x7FFFFFFF) % partitions
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from feature_repo import layout
 from feature_repo.features import item, user
+from streams import topics
 from streams.aggregates import DAY, HOUR, TILE, BadDeclaration, Count, Decayed, Distinct, Mean, Recent, Since, Sum, on
 from streams.engine import batches
 from streams.events import Event
@@ -74,6 +75,7 @@ def test_where_there_is_a_compiler_the_folds_are_compiled() -> None:
     assert item.compiled
     assert batches.pack is not None
     assert layout.stored_by_kernel is not None
+    assert topics.partition_by_kernel is not None
 
 
 @pytest.mark.skipif(not user.compiled, reason="no kernel was built here: no C compiler")
