@@ -44,7 +44,7 @@ class WindowFold(ProfileFold[Profile]):
     def __init__(self, partition: int) -> None:
         super().__init__(activity, partition)
 
-    def fold(self, records: Iterable[Record]) -> None:
+    def fold_plainly(self, records: Iterable[Record]) -> None:
         meta = self.meta
         touched: dict[bytes, list[Event]] = {}
         for offset, key, value in records:
