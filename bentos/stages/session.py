@@ -38,7 +38,9 @@ def tilt(values: Mapping[str, Any], items: ItemMatrix, history: History, rows: I
     if not lately:
         return np.zeros(len(rows), dtype=np.float32)
     shown, ages = (np.array(of) for of in zip(*lately, strict=True))
-    liked = ((history.rows == shown[:, None]) & (history.ages_s <= ages[:, None])).any(1)
+    liked = np.zeros(len(shown), dtype=bool)
+    newest = np.unique(shown, return_index=True)[1]  # a like is that of the last time its item was shown
+    liked[newest] = ((history.rows == shown[newest, None]) & (history.ages_s <= ages[newest, None])).any(1)
     candidates, theirs = _places(items, rows, tastes), _places(items, shown, tastes)
     centre = candidates.mean(0)
     candidates -= centre
