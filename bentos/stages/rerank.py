@@ -75,7 +75,7 @@ def moved(scores: Floats, ranked: Ranked, by: Floats) -> Floats:
     """The scores with something added that is said in ranking's logits, brought to the scores' spread. float32 [m]."""
     spread = float(ranked.logits.std())
     unit = float(scores.std()) / spread if spread > 0 else 1.0
-    return (scores + unit * by).astype(np.float32)
+    return (scores + np.float32(unit) * by).astype(np.float32)
 
 
 def towards_conversion(scores: Floats, ranked: Ranked, weight: float) -> Floats:
@@ -83,7 +83,7 @@ def towards_conversion(scores: Floats, ranked: Ranked, weight: float) -> Floats:
 
     Ranking's logits are log P(liked) but for a constant.
     """
-    return moved(scores, ranked, -weight * np.logaddexp(0, -ranked.conversion))
+    return moved(scores, ranked, np.float32(-weight) * np.logaddexp(np.float32(0), -ranked.conversion))
 
 
 def diversify(scores: Floats, categories: Floats, k: int, strength: float) -> Indices:
