@@ -210,7 +210,7 @@ class Cascade:
         return Features(rows, sources, inputs, vectors[rows], vectors[liked.rows], liked.ages_s, liked)
 
     def order(self, ask: Ask, f: Features, ranked: Ranked) -> tuple[Indices, Floats]:
-        """Re-rank: the best `k` candidates, best first, int64 [<= k], and the scores of all, float32 [m]."""
+        """Re-rank, and by the session: the best `k` candidates, best first, int64 [<= k]; all scores, float32 [m]."""
         scores = self.reranker.scores(np.concatenate([f.inputs, ranked.logits[:, None]], 1))
         scores = moved(scores, ranked, tilt(ask.user_values, ask.items, ask.history, f.rows, self.tastes(ask.items)))
         categories, rules = ask.items.categories[f.rows], ask.rules
