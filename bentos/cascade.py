@@ -21,8 +21,9 @@ from bentos.stages.explore import Draw, explore
 from bentos.stages.exposure import placed, tail
 from bentos.stages.rank import PLAIN, Calibration, Din, Ranked, probabilities, rank
 from bentos.stages.recall import Recall, candidates, of_each
-from bentos.stages.rerank import Reranker, diversify, towards_conversion
+from bentos.stages.rerank import Reranker, diversify, moved, towards_conversion
 from bentos.stages.rules import NONE, Rules
+from bentos.stages.session import tilt
 from bentos.taste import Taste, unit
 
 HISTORY = 50
@@ -191,6 +192,11 @@ class Cascade:
         """A vector of length 1 for every item of the matrix, float32 [n, d]."""
         return unit(self.tower.complete(self.vectors, self.recall.known(items), items))
 
+    def tastes(self, items: ItemMatrix) -> Floats:
+        """A vector of length 1, or 0, for every item of the matrix, float32 [n, e]."""
+        vectors: Floats = items.derive(self.taste, lambda: self.taste.vectors(items, self.recall.known(items)))
+        return vectors
+
     def features(self, ask: Ask) -> Features:
         """Recall, and the inputs of the stages after it."""
         items, values = ask.items, ask.user_values
@@ -198,15 +204,15 @@ class Cascade:
         scores = self.recall.scores(values, items, history)
         rows, sources = candidates(scores, allowed(ask), self.size)
         recalled = of_each(scores, rows)
-        tastes: Floats = items.derive(self.taste, lambda: self.taste.vectors(items, self.recall.known(items)))
-        inputs = candidate_rows(values, items, history, rows, tastes, recalled)
+        inputs = candidate_rows(values, items, history, rows, self.tastes(items), recalled)
         liked = History(history.rows[:HISTORY], history.ages_s[:HISTORY])
         vectors: Floats = items.derive(self, lambda: self.item_vectors(items))
         return Features(rows, sources, inputs, vectors[rows], vectors[liked.rows], liked.ages_s, liked)
 
     def order(self, ask: Ask, f: Features, ranked: Ranked) -> tuple[Indices, Floats]:
-        """Re-rank: the best `k` candidates, best first, int64 [<= k], and the scores of all, float32 [m]."""
+        """Re-rank, and by the session: the best `k` candidates, best first, int64 [<= k]; all scores, float32 [m]."""
         scores = self.reranker.scores(np.concatenate([f.inputs, ranked.logits[:, None]], 1))
+        scores = moved(scores, ranked, tilt(ask.user_values, ask.items, ask.history, f.rows, self.tastes(ask.items)))
         categories, rules = ask.items.categories[f.rows], ask.rules
         if rules.conversion_weight:
             scores = towards_conversion(scores, ranked, rules.conversion_weight)

@@ -28,6 +28,7 @@ user = Profile(
         Distinct("categories", by="categories", of=liked, windows=["7d"], k=32),
         Recent("history", by="item_id", of=liked, n=50),
         Recent("viewed", by="item_id", of=on("view"), n=50),
+        Recent("shown", by="item_id", of=on("impression"), n=40),
         Recent("bought", by="item_id", of=on("purchase"), n=200),
         Decayed("interest", by="categories", of=liked, half_life="3d"),
         Since("last_seen"),

@@ -47,8 +47,13 @@ def rate(items: ItemMatrix) -> float:
 
     Whoever sends clicks and no impressions has more of the former.
     """
-    clicks, impressions = items.column("clicks_7d").sum(), items.column("impressions_7d").sum()
-    return float(min((clicks + 1.0) / (impressions + 50.0), 0.5))
+
+    def make() -> float:
+        clicks, impressions = items.column("clicks_7d").sum(), items.column("impressions_7d").sum()
+        return float(min((clicks + 1.0) / (impressions + 50.0), 0.5))
+
+    found: float = items.once("click rate", make)
+    return found
 
 
 def posterior(
@@ -69,7 +74,7 @@ def explore(
     left = np.flatnonzero(items.once("is new", lambda: is_new(items))[rows])
     left = left[~(rows[left, None] == taken).any(1)]
     left = left[np.argsort(-likely[left], kind="stable")][: POOL + len(places)]
-    mean = items.once("click rate", lambda: rate(items))
+    mean = rate(items)
     clicks, impressions = items.column("clicks_7d"), items.column("impressions_7d")
     draws = []
     for place in places:

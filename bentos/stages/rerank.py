@@ -71,15 +71,19 @@ class Blend:
         return summed
 
 
+def moved(scores: Floats, ranked: Ranked, by: Floats) -> Floats:
+    """The scores with something added that is said in ranking's logits, brought to the scores' spread. float32 [m]."""
+    spread = float(ranked.logits.std())
+    unit = float(scores.std()) / spread if spread > 0 else 1.0
+    return (scores + np.float32(unit) * by).astype(np.float32)
+
+
 def towards_conversion(scores: Floats, ranked: Ranked, weight: float) -> Floats:
     """The order of P(liked) * P(converted | liked) ** weight, as far as scores tell of the first. float32 [m].
 
-    Ranking's logits are log P(liked) but for a constant; other scores are brought to their spread.
+    Ranking's logits are log P(liked) but for a constant.
     """
-    spread = float(ranked.logits.std())
-    unit = float(scores.std()) / spread if spread > 0 else 1.0
-    moved: Floats = (scores - weight * unit * np.logaddexp(0, -ranked.conversion)).astype(np.float32)
-    return moved
+    return moved(scores, ranked, np.float32(-weight) * np.logaddexp(np.float32(0), -ranked.conversion))
 
 
 def diversify(scores: Floats, categories: Floats, k: int, strength: float) -> Indices:

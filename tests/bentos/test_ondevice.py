@@ -91,7 +91,8 @@ def values_of(events: list[Event]) -> dict[str, Any]:
 def ranked(by: Cascade, events: list[Event], k: int, items: ItemMatrix = MATRIX) -> list[str]:
     """What recall and ranking name, without what stays on the server."""
     plain = replace(by, reranker=Keep(), diversity=0.0)
-    return [pick.item_id for pick in plain.recommend(Ask("u", values_of(events), items, k)).picks]
+    values = values_of(events) | {"shown": [], "shown_age_s": []}
+    return [pick.item_id for pick in plain.recommend(Ask("u", values, items, k)).picks]
 
 
 @pytest.fixture(scope="module")
