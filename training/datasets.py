@@ -116,22 +116,23 @@ def read_log(settings: Settings, catalogue: Sequence[str]) -> Log:
                 continue  # the fold refused it too
             good, best = (of.selects(event.type, event.value) for of in (liked, converted))
             if good or event.type == "rate":
-                rows.append((event.event_time, event.user_id, event.item_id, event.arrival, good, best))
+                known = max(event.arrival, event.event_time)  # a client's clock may go ahead
+                rows.append((event.event_time, event.user_id, event.item_id, known, good, best))
     rows.sort()
     users: dict[str, int] = {}
     items: dict[str, int] = {item_id: n for n, item_id in enumerate(catalogue)}
     pairs: dict[tuple[int, int], list[int]] = {}
-    for at, user_id, item_id, arrival, good, best in rows:
+    for at, user_id, item_id, known, good, best in rows:
         pair = users.setdefault(user_id, len(users)), items.setdefault(item_id, len(items))
         if pair in pairs:
-            pairs[pair][3] = min(pairs[pair][3], arrival)
+            pairs[pair][3] = min(pairs[pair][3], known)
             if best:
                 pairs[pair][5] = min(pairs[pair][5], at)
         else:
-            pairs[pair] = [*pair, at, arrival, good, at if best else EVER]
+            pairs[pair] = [*pair, at, known, good, at if best else EVER]
     table = np.array(list(pairs.values()), dtype=np.int64).reshape(-1, 6)
-    who, what, at_, known, good_, converted_ = np.ascontiguousarray(table.T)
-    return Log(tuple(users), tuple(items), who, what, at_, known, good_.astype(bool), converted_)
+    who, what, at_, known_, good_, converted_ = np.ascontiguousarray(table.T)
+    return Log(tuple(users), tuple(items), who, what, at_, known_, good_.astype(bool), converted_)
 
 
 @dataclass(frozen=True, eq=False)

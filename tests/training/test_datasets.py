@@ -75,13 +75,18 @@ def test_what_arrives_later_changes_nothing(settings: Settings) -> None:
 
 
 def test_a_question_does_not_know_its_own_answer(settings: Settings) -> None:
-    ask(settings, EVENTS, ASKED[:1])
+    """Not of an event either whose sender's clock goes ahead: it arrives before it happens."""
+    last = EVENTS[-1]
+    ahead = Event("ahead", last.user_id, "i-ahead", "like", last.arrival + 40 * SECOND, last.arrival, None, ("a",))
+    ask(settings, [*EVENTS, ahead], ASKED[:1])
     log = read_log(settings, [])
     picks = [n for n in range(len(log)) if log.liked[n]][-60:]
+    assert log.item_ids[log.items[picks[-1]]] == "i-ahead"
     found = list(questions(settings, log, asked_before(log, picks), {}))
     for question, n in zip(found, picks, strict=True):
         assert question.positives == (log.item_ids[log.items[n]],)
         assert question.positives[0] not in question.seen
+        assert question.positives[0] not in question.user_values["history"]
         assert question.at == log.at[n] - 1
 
 
