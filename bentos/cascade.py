@@ -36,7 +36,8 @@ class Ask:
 
     `exclude` are items that must not come; bought items never do. `repeat` allows items of the liked history.
     `categories` restricts to items with at least one of them. `rules` are the house's. `explore` is the share of the
-    answer's places that are explored; it needs `dice`.
+    answer's places that are explored; it needs `dice`. `unborn`: rows of items that are not there yet, where it is a
+    question of the past.
     """
 
     user_id: str
@@ -49,6 +50,7 @@ class Ask:
     rules: Rules = NONE
     explore: float = 0.0
     dice: np.random.Generator | None = None
+    unborn: Indices | None = None
 
     @cached_property
     def history(self) -> History:
@@ -118,6 +120,8 @@ def allowed(ask: Ask) -> npt.NDArray[np.bool_]:
     out[[row for i in (*ask.exclude, *values["bought"]) if (row := items.index.get(i)) is not None]] = False
     if not ask.repeat:
         out[ask.history.rows] = False
+    if ask.unborn is not None:
+        out[ask.unborn] = False
     return out
 
 

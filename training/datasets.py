@@ -7,7 +7,7 @@ fitting are left to `training.pipeline`.
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 from scipy.sparse import csr_matrix
 
-from bentos.inputs import ITEM_COLUMNS, ItemMatrix, ItemTable
+from bentos.inputs import ITEM_COLUMNS, Indices, ItemMatrix, ItemTable
 from feature_repo import offline
 from feature_repo.features import converted, liked
 from feature_repo.features import item as item_profile
@@ -116,22 +116,23 @@ def read_log(settings: Settings, catalogue: Sequence[str]) -> Log:
                 continue  # the fold refused it too
             good, best = (of.selects(event.type, event.value) for of in (liked, converted))
             if good or event.type == "rate":
-                rows.append((event.event_time, event.user_id, event.item_id, event.arrival, good, best))
+                known = max(event.arrival, event.event_time)  # a client's clock may go ahead
+                rows.append((event.event_time, event.user_id, event.item_id, known, good, best))
     rows.sort()
     users: dict[str, int] = {}
     items: dict[str, int] = {item_id: n for n, item_id in enumerate(catalogue)}
     pairs: dict[tuple[int, int], list[int]] = {}
-    for at, user_id, item_id, arrival, good, best in rows:
+    for at, user_id, item_id, known, good, best in rows:
         pair = users.setdefault(user_id, len(users)), items.setdefault(item_id, len(items))
         if pair in pairs:
-            pairs[pair][3] = min(pairs[pair][3], arrival)
+            pairs[pair][3] = min(pairs[pair][3], known)
             if best:
                 pairs[pair][5] = min(pairs[pair][5], at)
         else:
-            pairs[pair] = [*pair, at, arrival, good, at if best else EVER]
+            pairs[pair] = [*pair, at, known, good, at if best else EVER]
     table = np.array(list(pairs.values()), dtype=np.int64).reshape(-1, 6)
-    who, what, at_, known, good_, converted_ = np.ascontiguousarray(table.T)
-    return Log(tuple(users), tuple(items), who, what, at_, known, good_.astype(bool), converted_)
+    who, what, at_, known_, good_, converted_ = np.ascontiguousarray(table.T)
+    return Log(tuple(users), tuple(items), who, what, at_, known_, good_.astype(bool), converted_)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +140,8 @@ class Question:
     """What would this user like at this instant? `seen` are the items that the user had an opinion of by then.
 
     `positives` are the items liked next, `converted` those of them that it is known to have led to a conversion with.
-    `user_values` and `items` are what was known at `at`.
+    `user_values` and `items` are what was known at `at`; `unborn` int64 [<= n] are the rows of items that were not
+    there yet, which no model may name.
     """
 
     user_id: str
@@ -149,6 +151,7 @@ class Question:
     seen: frozenset[str]
     positives: tuple[str, ...]
     converted: tuple[str, ...] = ()
+    unborn: Indices = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
 
 @dataclass(frozen=True)
@@ -171,6 +174,18 @@ def asked_before(log: Log, picks: Sequence[int], until: Micros = 0) -> list[Aski
     return out
 
 
+def births(log: Log, catalogue: Mapping[str, Item]) -> Indices:
+    """When each item of the log came to be, int64 microseconds [items].
+
+    0 where the catalogue does not say, and where an opinion was there first: then the item was, too.
+    """
+    items = [catalogue.get(item_id) for item_id in log.item_ids]
+    said = np.array([0 if item is None else item.created_at or 0 for item in items], dtype=np.int64)
+    first = np.full(len(said), EVER, dtype=np.int64)
+    np.minimum.at(first, log.items, log.at)
+    return np.where(said < first, said, 0)
+
+
 def questions(
     settings: Settings,
     log: Log,
@@ -183,6 +198,9 @@ def questions(
     table = ItemTable()
     for item_id in log.item_ids:
         table.describe(catalogue.get(item_id) or Item(item_id, ""))
+    born = births(log, catalogue)
+    by_birth = np.argsort(born)
+    born = born[by_birth]
     states = _item_states(settings, t_item(asking[0].at), t_item(asking[-1].at)) if asking else iter(())
     ahead = next(states, None)
     seen: dict[int, set[str]] = {}
@@ -204,6 +222,7 @@ def questions(
             frozenset(seen.get(ask.user, ())),
             ask.positives,
             ask.converted,
+            by_birth[np.searchsorted(born, ask.at, side="right") :],
         )
 
 

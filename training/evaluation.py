@@ -1,9 +1,9 @@
 """One protocol for every model: global time split, all items ranked, stable ties.
 
 *Static* asks once for each known user, at the cut, for everything liked after it. *Prequential* asks just before each
-liked interaction after the cut, with features live and models frozen. Items that the user had an opinion of by then
-are left out, for every model alike. Equal scores keep the catalogue's order. The metrics are trec_eval's
-(pytrec_eval); docs/reference/evaluation.md states the protocol in full.
+liked interaction after the cut, with features live and models frozen. Items that the user had an opinion of by then,
+and items that were not there yet, are left out, for every model alike. Equal scores keep the catalogue's order. The
+metrics are trec_eval's (pytrec_eval); docs/reference/evaluation.md states the protocol in full.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -78,6 +78,7 @@ def ranked(name: str, scores: Scorer) -> Panel:
         start, items = perf_counter(), question.items
         score = scores(question).astype(np.float64)
         score[[row for i in question.seen if (row := items.index.get(i)) is not None]] = -np.inf
+        score[question.unborn] = -np.inf
         order = np.argsort(-score, kind="stable")[:K]
         ids = [items.ids[row] for row in order.tolist() if np.isfinite(score[row])]
         return {name: (ids, perf_counter() - start)}
@@ -87,7 +88,7 @@ def ranked(name: str, scores: Scorer) -> Panel:
 
 def ask(question: Question, k: int = K) -> Ask:
     """The question as it is put to the cascade."""
-    return Ask(question.user_id, question.user_values, question.items, k, question.seen)
+    return Ask(question.user_id, question.user_values, question.items, k, question.seen, unborn=question.unborn)
 
 
 def source(cascade: Cascade, j: int) -> Panel:

@@ -6,7 +6,7 @@ Horvitz and Thompson, 1952), by the same normalised by its weights (SNIPS, Swami
 robust (DR, Dudik et al., 2011) with the bandit's own expectation as the model of reward.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -23,6 +23,8 @@ from training.intervals import Bootstrap, Interval
 Values = npt.NDArray[np.float64]
 LEAST = 100
 """Explored places below which nothing can be said."""
+BATCH = 1_000
+"""Records that are read at a time; a response is some 12 kB."""
 
 
 class NothingLogged(ValueError):
@@ -121,9 +123,11 @@ def read(settings: Settings) -> list[Decision]:
     ]
 
 
-def _values(settings: Settings, topic: str) -> "list[bytes]":
-    files = sorted((settings.archive_dir / topic).glob("p=*/*.parquet"))
-    return [v for file in files for v in pq.read_table(file, columns=["value"]).column("value").to_pylist()]
+def _values(settings: Settings, topic: str) -> Iterator[bytes]:
+    """Every record of the archive, a few at a time: an hour's responses alone are more than memory."""
+    for file in sorted((settings.archive_dir / topic).glob("p=*/*.parquet")):
+        for batch in pq.ParquetFile(file).iter_batches(batch_size=BATCH, columns=["value"]):
+            yield from batch.column(0).to_pylist()
 
 
 def estimates(decisions: Sequence[Decision], policies: dict[str, Policy] = POLICIES) -> list[Estimate]:

@@ -172,9 +172,14 @@ def panel(cascade: Cascade, rankers: dict[str, Ranker]) -> Panel:
     return answers
 
 
+def barred(question: Question) -> frozenset[str]:
+    """The items that no answer may have, for a device, which knows them by their ids."""
+    return question.seen.union(question.items.ids[row] for row in question.unborn.tolist())
+
+
 def on_device(name: str, device: Device) -> Panel:
     """An export that knows the user's values of the moment, and the items' of its own."""
-    return lambda q: {name: ([pick.item_id for pick in device.answer(q.user_values, K, q.seen)], 0.0)}
+    return lambda q: {name: ([pick.item_id for pick in device.answer(q.user_values, K, barred(q))], 0.0)}
 
 
 def clocked(calls: dict[str, list[Callable[[], object]]]) -> dict[str, Floats]:
@@ -222,7 +227,7 @@ def measure(every: int, threads: int) -> None:
                 kept.append(question)
     full = [f for q in kept if len((f := cascade.features(ask(q))).rows) == cascade.size]
     ranking = clocked({name: [partial(ranker, f) for f in full] for name, ranker in rankers.items()})
-    answers = {name: [partial(d.answer, q.user_values, K, q.seen) for q in kept] for name, d in devices.items()}
+    answers = {name: [partial(d.answer, q.user_values, K, barred(q)) for q in kept] for name, d in devices.items()}
     answering = clocked({SERVED: [partial(cascade.recommend, ask(q)) for q in kept], **answers})
     console.print(f"bundle {bundle.version}, {len(board.users):,} questions, {len(kept)} of them timed {ROUNDS} times")
     console.print(f"torch {torch.__version__}, ONNX Runtime {onnxruntime.__version__}, one thread")
@@ -250,7 +255,7 @@ def shared(device: Device, cascade: Cascade, some: Sequence[Question], items: It
     found = []
     for q in some:
         theirs = {pick.item_id for pick in cascade.recommend(ask(replace(q, items=items), 10)).picks}
-        found.append(len(theirs & {pick.item_id for pick in device.answer(q.user_values, 10, q.seen)}) / len(theirs))
+        found.append(len(theirs & {pick.item_id for pick in device.answer(q.user_values, 10, barred(q))}) / len(theirs))
     return float(np.mean(found))
 
 

@@ -6,10 +6,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bentos.cascade import allowed
 from feature_repo.apply import feast
 from feature_repo.features import liked
 from feature_repo.features import user as user_profile
@@ -20,7 +22,7 @@ from streams.catalogue import Item
 from streams.events import Event, Micros
 from tests.conftest import Redis
 from tests.streams.folded import SECOND, archive, history, partitioned
-from training import point_in_time
+from training import evaluation, point_in_time
 from training.datasets import Asking, NoData, Question, Skew, asked_before, audit, questions, read_log
 from training.point_in_time import BadLabels, training_set
 
@@ -73,14 +75,34 @@ def test_what_arrives_later_changes_nothing(settings: Settings) -> None:
 
 
 def test_a_question_does_not_know_its_own_answer(settings: Settings) -> None:
-    ask(settings, EVENTS, ASKED[:1])
+    """Not of an event either whose sender's clock goes ahead: it arrives before it happens."""
+    last = EVENTS[-1]
+    ahead = Event("ahead", last.user_id, "i-ahead", "like", last.arrival + 40 * SECOND, last.arrival, None, ("a",))
+    ask(settings, [*EVENTS, ahead], ASKED[:1])
     log = read_log(settings, [])
     picks = [n for n in range(len(log)) if log.liked[n]][-60:]
+    assert log.item_ids[log.items[picks[-1]]] == "i-ahead"
     found = list(questions(settings, log, asked_before(log, picks), {}))
     for question, n in zip(found, picks, strict=True):
         assert question.positives == (log.item_ids[log.items[n]],)
         assert question.positives[0] not in question.seen
+        assert question.positives[0] not in question.user_values["history"]
         assert question.at == log.at[n] - 1
+
+
+def test_what_was_not_there_yet_is_no_rival(settings: Settings) -> None:
+    """Neither to the cascade nor to a baseline. An item that was liked before its time was there all along."""
+    ask(settings, EVENTS, ASKED[:1])
+    born = ASKED[20][1]
+    log = read_log(settings, [f"i{n}" for n in range(15)] + ["soon"])
+    made = {item_id: Item(item_id, "", created_at=born) for item_id in ("i3", "soon")}
+    best = evaluation.ranked("any", lambda question: np.ones(len(question.items), dtype=np.float32))
+    found = list(questions(settings, log, [Asking(0, at, ("i0",)) for _, at in ASKED], made))
+    for question in found:
+        may = allowed(evaluation.ask(replace(question, seen=frozenset())))
+        assert ("soon" in best(question)["any"][0]) == may[question.items.index["soon"]] == (question.at >= born)
+    assert {question.at >= born for question in found} == {False, True}
+    assert "i3" in best(replace(found[0], seen=frozenset()))["any"][0]
 
 
 def test_user_values_are_the_fold_of_what_was_known(settings: Settings) -> None:

@@ -1,5 +1,6 @@
 """Estimates from logged propensities: right where the truth is known, and wrong where the propensities are."""
 
+import tracemalloc
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from streams import events
 from streams.events import Event
 from streams.sinks import files
 from streams.topics import EVENTS, RESPONSES
-from training.intervals import Interval
+from training.intervals import SEED, Bootstrap, Interval
 from training.off_policy import POLICIES, Decision, Draw, Estimate, NothingLogged, estimates, read
 
 POOL = 6
@@ -102,3 +103,32 @@ def test_decisions_are_read_from_the_archive(tmp_path: Path) -> None:
     assert [(d.user_id, d.draw, d.reward) for d in read(settings)] == [("bob", draw, 1.0), ("bob", draw, 0.0)]
     with pytest.raises(NothingLogged, match="2 explored places are archived, at least 100"):
         estimates(read(settings))
+
+
+def test_reading_holds_a_few_responses_at_a_time(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    answer = {"request_id": "r", "user_id": "ada", "items": ["x" * 12_000]}
+    record = Record(0, 0, b"u", msgspec.json.encode(answer))
+    files.write(settings.archive_dir, RESPONSES, 0, [record._replace(offset=n) for n in range(4_000)])
+    tracemalloc.start()
+    try:
+        with pytest.raises(NothingLogged):
+            read(settings)
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000  # all of them are 48 MB
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_bootstrap_of_many_users_fits_in_a_byte_each() -> None:
+    """And draws what it would have drawn at once."""
+    values = np.random.default_rng(1).random(6_000)
+    users = [f"{n % 2_000:04}" for n in range(len(values))]
+    tracemalloc.start()
+    try:
+        found = Bootstrap(users).interval(values.tolist())
+        assert tracemalloc.get_traced_memory()[1] < 8_000_000  # numpy's own draws are 32 MB
+    finally:
+        tracemalloc.stop()
+    sums = values.reshape(3, -1).sum(0)
+    draws = np.random.default_rng(SEED).multinomial(2_000, np.full(2_000, 1 / 2_000), size=2_000)
+    assert found[1:] == pytest.approx(np.quantile(draws @ sums / 6_000, [0.025, 0.975]).tolist())
