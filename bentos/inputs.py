@@ -77,7 +77,7 @@ class ItemMatrix:
     def category_sets(self) -> tuple[Floats, Indices]:
         """The sets of categories that items have, float32 [sets, len(category_names)], and which of them each has, [n].
 
-        Many items share few sets. Sets of nothing make their number a multiple of four (`recall.Products.of`).
+        Many items share few sets. Sets of nothing make their number a multiple of four (`nearest.products`).
         """
         sets: tuple[Floats, Indices] = self.derive(_sets, lambda: _sets(self.categories))
         return sets

@@ -1,8 +1,8 @@
-"""The best inner products of a vector with many rows: found by bytes, decided by the numbers themselves.
+"""The best inner products of a vector with many rows: found by half bytes, decided by the numbers themselves.
 
-A quarter of the memory is read, which is what a scan of many rows waits for. Rows and the vector are rounded to bytes,
-each with a scale of its own; how far that can be off is known, so every row that could be among the best is kept, and
-only those are multiplied in float32. The answer is that of multiplying all of them.
+An eighth of the memory is read, which is what a scan of many rows waits for. Rows are rounded to sixteen steps, the
+vector to bytes, each with a scale of its own; how far that can be off is known, so every row that could be among the
+best is kept, and only those are multiplied in float32. The answer is that of multiplying all of them.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from bentos.inputs import Floats, Indices
 
 try:
-    from bentos.stages.scan import USABLE, scan
+    from bentos.stages.scan import USABLE, refine, scan
 except ImportError:  # no C compiler where Freshet was installed
     USABLE = False
 
@@ -22,41 +22,79 @@ CHUNK = 512 * BLOCK
 ROUNDING = 1e-5
 """By how much, of the product of the lengths, float32 sums of a few hundred terms differ from the true ones."""
 
+SAMPLE = 16
+"""Of every so many blocks one is looked at first: it tells how much the best of all reach at least."""
+ABOVE_0 = float(np.finfo(np.float32).smallest_subnormal)
+
+
+def products(vectors: Floats, rows: Indices, vector: Floats) -> Floats:
+    """Those of these rows, float32 [len(rows)]. A row's has the same bits among any: OpenBLAS takes them by fours."""
+    fours = np.append(rows, np.zeros(-len(rows) % 4, dtype=np.int64))
+    found: Floats = (vectors[fours] @ vector)[: len(rows)]
+    return found
+
 
 class Nearest:
-    """The rows of a float32 [n, d] as bytes. `usable` tells where this works at all."""
+    """The rows of a float32 [n, d] as bytes, in two halves, beside them. `usable` tells where this works at all."""
 
     usable = USABLE
 
     def __init__(self, vectors: Floats) -> None:
         n, d = vectors.shape
-        blocks, fours = -(-n // BLOCK), -(-d // 4)
-        self._codes = np.full((blocks, fours, BLOCK, 4), 128, dtype=np.uint8)
+        blocks, eights, wide = -(-n // BLOCK), -(-d // 8), -(-d // 64)
+        self._vectors = vectors
+        self._codes = np.zeros((blocks, eights, BLOCK, 4), dtype=np.uint8)
+        self._rests = np.zeros((blocks * BLOCK, 32 * wide), dtype=np.uint8)
         self._scales = np.zeros(blocks * BLOCK, dtype=np.float32)
-        self._off = self._length = 0.0  # at most, in scales: what rounding takes away of a row, and a row
+        self._length = 0.0
+        """Of the longest row, in scales; and what rounding to a half byte and to a byte takes away of one at most."""
+        self._off = [0.0, 0.0]
         for at in range(0, n, CHUNK):
-            some = np.zeros((-(-len(vectors[at : at + CHUNK]) // BLOCK) * BLOCK, 4 * fours), dtype=np.float32)
+            some = np.zeros((-(-len(vectors[at : at + CHUNK]) // BLOCK) * BLOCK, 64 * wide), dtype=np.float32)
             some[: n - at, :d] = vectors[at : at + CHUNK]
-            scales = np.abs(some).max(1) / np.float32(127)
+            scales = np.abs(some).max(1) / np.float32(255)
             some /= np.where(scales > 0, scales, np.float32(1))[:, None]
-            whole = np.rint(some)
-            self._scales[at : at + len(some)] = scales
-            self._off = max(self._off, float(np.linalg.norm(some - whole, axis=1).max()))
+            whole = np.clip(np.floor(some / 2) + 128, 0, 255).astype(np.uint8)
+            codes, rests = whole >> 4, whole & 15
+            for n_, rounded in enumerate((16.0 * (2.0 * codes - 15), 2.0 * whole - 255)):
+                left = np.linalg.norm((some - rounded)[scales > 0, :d], axis=1)
+                self._off[n_] = max(self._off[n_], float(left.max(initial=0.0)))
             self._length = max(self._length, float(np.linalg.norm(some, axis=1).max()))
-            parted = (whole + 128).astype(np.uint8).reshape(-1, BLOCK, fours, 4)
-            self._codes[at // BLOCK : (at + len(some)) // BLOCK] = parted.transpose(0, 2, 1, 3)
+            here = slice(at, at + len(some))
+            self._scales[here] = scales
+            parted = codes[:, : 8 * eights].reshape(-1, BLOCK, eights, 2, 4).transpose(3, 0, 2, 1, 4)
+            self._codes[at // BLOCK : at // BLOCK + parted.shape[1]] = parted[0] | parted[1] << 4
+            parted = rests.reshape(-1, wide, 2, 32).transpose(2, 0, 1, 3)
+            self._rests[here] = (parted[0] | parted[1] << 4).reshape(len(some), -1)
 
-    def rows(self, vector: Floats, allowed: npt.NDArray[np.bool_], size: int) -> Indices:
-        """Allowed rows, ascending, among which are the `size` whose products are largest, if above 0; few more."""
+    def best(self, vector: Floats, allowed: npt.NDArray[np.bool_], size: int) -> tuple[Indices, Floats]:
+        """Allowed rows, ascending, and their products: among them the `size` largest, if above 0; few more."""
         step = float(np.abs(vector).max()) / 127
         if step == 0.0:
-            return np.empty(0, dtype=np.int64)
-        query = np.zeros(4 * self._codes.shape[1], dtype=np.int8)
+            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
+        query = np.zeros(2 * self._rests.shape[1], dtype=np.int8)
         query[: len(vector)] = np.rint(vector / step)
-        off = float(np.linalg.norm(vector - step * query[: len(vector)]))
+        less = float(np.linalg.norm(vector - step * query[: len(vector)]))
         length = float(np.linalg.norm(vector))
-        slack = off * (self._length + self._off) + length * (self._off + ROUNDING * self._length)
-        most, least = np.empty(len(self._scales), np.float32), np.empty(len(self._codes), np.float32)
-        scan(self._codes, self._scales, allowed.view(np.uint8), query, step, slack, most, least)
-        floor = np.partition(least, -size)[-size] if size <= len(least) else np.float32(0)
-        return np.flatnonzero(most >= floor if floor > 0 else most > 0)
+        half, whole = (less * (self._length + off) + length * (off + ROUNDING * self._length) for off in self._off)
+        rows, most = np.empty(len(self._scales), np.int32), np.empty(len(self._scales), np.float32)
+        floor = ABOVE_0
+        for every in (SAMPLE, 1):
+            count = scan(
+                self._codes, self._scales, allowed.view(np.uint8), every, query, 16 * step, half, floor, rows, most
+            )
+            floor = self._floor(rows[:count], most[:count], vector, size)
+        reach = most[:count] >= floor
+        rows, most = rows[:count][reach], most[:count][reach]
+        refine(self._rests, self._scales, query, step, half - whole, rows, most)
+        found = rows[most >= floor].astype(np.int64)
+        return found, products(self._vectors, found, vector)
+
+    def _floor(self, rows: npt.NDArray[np.int32], most: Floats, vector: Floats, size: int) -> float:
+        """What the `size` largest products reach at least: as much as those of some rows that may be large do."""
+        if len(rows) > 2 * size:
+            rows = rows[np.argpartition(most, -2 * size)[-2 * size :]]
+        if len(rows) < size:
+            return ABOVE_0
+        found = products(self._vectors, rows.astype(np.int64), vector)
+        return max(float(np.partition(found, -size)[-size]), ABOVE_0)

@@ -16,7 +16,7 @@ from scipy.sparse import csr_matrix
 
 from bentos.inputs import Floats, History, Indices, ItemMatrix, interest
 from bentos.stages.content import Tower
-from bentos.stages.nearest import Nearest
+from bentos.stages.nearest import Nearest, products
 
 SESSION_S = 3_600.0
 """Time constant of the "session" weighting: what was liked an hour ago weighs 1/e of what was liked now."""
@@ -73,14 +73,12 @@ class Products:
         """See `Scores.best`."""
         if not Nearest.usable:
             return Scores(self.dense(len(allowed))).best(allowed, size)
-        rows = self.graph.nearest.rows(self.user, allowed, size)
-        return Scores(self.of(rows), rows).best(allowed, size)
+        rows, found = self.graph.nearest.best(self.user, allowed, size)
+        return Scores(found, rows).best(allowed, size)
 
     def of(self, rows: Indices) -> Floats:
-        """See `Scores.of`. By fours, which is how OpenBLAS takes them: a row's product has the same bits among any."""
-        fours = np.append(rows, np.zeros(-len(rows) % 4, dtype=np.int64))
-        products: Floats = (self.graph.items[fours] @ self.user)[: len(rows)]
-        return products
+        """See `Scores.of`."""
+        return products(self.graph.items, rows, self.user)
 
     def dense(self, n: int) -> Floats:
         """See `Scores.dense`."""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from bentos.inputs import Floats
 from bentos.stages.nearest import CHUNK, Nearest
+from bentos.stages.nearest import products as of_rows
 from bentos.stages.recall import LightGCN, Products, Scores, of_each
 
 compiled = pytest.mark.skipif(not Nearest.usable, reason="not built, or no processor for it")
@@ -36,11 +37,12 @@ def made(seed: int, n: int, d: int) -> tuple[Floats, Floats, np.random.Generator
 def test_the_best_that_are_allowed_are_among_the_rows_that_bytes_leave(seed: int, n: int, d: int, size: int) -> None:
     vectors, vector, rng = made(seed, n, d)
     allowed = rng.random(n) < rng.random()
-    rows = Nearest(vectors).rows(vector, allowed, size)
+    rows, found = Nearest(vectors).best(vector, allowed, size)
     assert allowed[rows].all()
     assert (np.diff(rows) > 0).all()
     products = vectors @ vector
     good = [row for row in np.argsort(-products, kind="stable") if allowed[row] and products[row] > 0]
+    np.testing.assert_array_equal(found, of_rows(vectors, rows, vector))
     assert {row for row in good if products[row] >= products[good[:size][-1]]} <= set(rows.tolist())
 
 
@@ -49,19 +51,19 @@ def test_bytes_leave_few_of_many_rows() -> None:
     vectors, vector, rng = made(1, CHUNK + 100, 64)
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
     near = Nearest(vectors)
-    assert len(near.rows(vector, np.ones(len(vectors), bool), 60)) < 200
+    assert len(near.best(vector, np.ones(len(vectors), bool), 60)[0]) < 200
     last = np.zeros(len(vectors), bool)
     last[-1] = True
     mine = vectors[-1] + rng.normal(0, 1e-3, 64).astype(np.float32)
-    assert near.rows(mine, last, 60).tolist() == [len(vectors) - 1]
+    assert near.best(mine, last, 60)[0].tolist() == [len(vectors) - 1]
 
 
 @compiled
 def test_nothing_is_near_to_a_vector_of_zeros_or_where_nothing_is_allowed() -> None:
     vectors, vector, _ = made(2, 100, 8)
     near = Nearest(vectors)
-    assert near.rows(np.zeros(8, np.float32), np.ones(100, bool), 5).tolist() == []
-    assert near.rows(vector, np.zeros(100, bool), 5).tolist() == []
+    assert near.best(np.zeros(8, np.float32), np.ones(100, bool), 5)[0].tolist() == []
+    assert near.best(vector, np.zeros(100, bool), 5)[0].tolist() == []
 
 
 @pytest.mark.parametrize("usable", [pytest.param(True, marks=compiled), False])
