@@ -77,7 +77,7 @@ def create_app(settings: Settings, stages: Sequence[Stage]) -> Worker:
         stream_buffer_maxsize=BUFFERED_BATCHES,
         stream_wait_empty=False,
         broker_session_timeout=SESSION_S,
-        broker_heartbeat_interval=1.0,
+        broker_heartbeat_interval=0.3,
         broker_rebalance_timeout=10.0,
         broker_request_timeout=30.0,
         broker_max_poll_records=None,
