@@ -1,7 +1,8 @@
 """Fits LightGCN (He et al., SIGIR 2020) without user embeddings: a user is the normalised sum of the items liked.
 
 So folding in a new event or a new user at serving time is the very computation that was trained. The loss is a softmax
-over sampled negatives; a user's own positive is taken out of the sum that has to predict it.
+over sampled negatives; a user's own positive is taken out of the sum that has to predict it. Where torch has a GPU it
+computes there, from the same seeds.
 """
 
 import warnings
@@ -65,23 +66,28 @@ def _tensor(matrix: csr_matrix) -> Tensor:
         )
 
 
+def device() -> torch.device:
+    """The GPU, where there is one that torch can use; `CUDA_VISIBLE_DEVICES=` hides it."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def fit(liked: csr_matrix, parameters: Parameters | None = None, on_epoch: EpochDone | None = None) -> LightGCN:
     """Fit on a 0/1 matrix of users and items, float [users, items]."""
     p = parameters or Parameters()
     torch.manual_seed(p.seed)
     rng = np.random.default_rng(p.seed)
-    items = liked.shape[1]
+    items, where = liked.shape[1], device()
     of_user = np.maximum(np.asarray(liked.sum(1)).ravel(), 1.0)
     of_item = np.maximum(np.asarray(liked.sum(0)).ravel(), 1.0)
     pairs = liked.tocoo()
     weights = (1.0 / np.sqrt(of_user[pairs.row] * of_item[pairs.col])).astype(np.float32)
     normal = csr_matrix((weights, (pairs.row, pairs.col)), shape=liked.shape)
-    forward, backward = _tensor(normal), _tensor(normal.T.tocsr())
-    base = nn.Parameter(torch.randn(items, p.dim) * 0.1)
-    scale = nn.Parameter(torch.tensor(5.0))
+    forward, backward = _tensor(normal).to(where), _tensor(normal.T.tocsr()).to(where)
+    base = nn.Parameter((torch.randn(items, p.dim) * 0.1).to(where))
+    scale = nn.Parameter(torch.tensor(5.0, device=where))
     optimizer = torch.optim.AdamW([base, scale], lr=p.learning_rate, weight_decay=p.weight_decay)
     rows, cols, weight = (
-        torch.from_numpy(x) for x in (pairs.row.astype(np.int64), pairs.col.astype(np.int64), weights)
+        torch.from_numpy(x).to(where) for x in (pairs.row.astype(np.int64), pairs.col.astype(np.int64), weights)
     )
 
     def propagate() -> tuple[Tensor, Tensor]:
@@ -91,17 +97,18 @@ def fit(liked: csr_matrix, parameters: Parameters | None = None, on_epoch: Epoch
 
     size = max(p.batch, -(-len(rows) // MOST_STEPS))
     for epoch in range(p.epochs):
-        order = torch.from_numpy(rng.permutation(len(rows)))
+        order = torch.from_numpy(rng.permutation(len(rows))).to(where)
         for begin in range(0, len(order), size):
             batch = order[begin : begin + size]
             pick = part(batch)
             u, i, w = rows[pick], cols[pick], weight[pick]
             user, item = propagate()
             mine = user[u] - w[:, None] * item[i]
-            others = torch.from_numpy(rng.integers(0, items, p.negatives))
+            others = torch.from_numpy(rng.integers(0, items, p.negatives)).to(where)
             positive = (mine * item[i]).sum(1, keepdim=True)
             negative = (mine @ item[others].T).masked_fill(i[:, None] == others[None, :], -1e9)
-            scores, right = scale * torch.cat([positive, negative], 1), torch.zeros(len(pick), dtype=torch.long)
+            scores = scale * torch.cat([positive, negative], 1)
+            right = torch.zeros(len(pick), dtype=torch.long, device=where)
             loss = nn.functional.cross_entropy(scores, right, reduction="sum") / len(batch)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -109,8 +116,8 @@ def fit(liked: csr_matrix, parameters: Parameters | None = None, on_epoch: Epoch
             optimizer.step()
         if on_epoch is not None:
             with torch.no_grad():
-                if on_epoch(epoch, propagate()[1]):
+                if on_epoch(epoch, propagate()[1].cpu()):
                     break
     with torch.no_grad():
-        final: Floats = propagate()[1].numpy().astype(np.float32)
+        final: Floats = propagate()[1].cpu().numpy().astype(np.float32)
     return LightGCN(final, of_item.astype(np.float32))

@@ -20,7 +20,7 @@ cdef extern from *:
             && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
     }
 
-    #define AHEAD 8192  /* bytes: two pages, beyond which the processor does not read ahead by itself */
+    #define AHEAD 8192  /* bytes, two pages: within one the processor reads ahead by itself */
     #define WITH __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni")))
 
     WITH static inline void bound(const uint8_t *codes, const float *scales, const uint8_t *allowed, long left,

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 from scipy.sparse import csr_matrix
 
 from bentos.inputs import Floats, ItemTable
@@ -105,6 +106,14 @@ def test_no_history_gives_no_opinion(scores: Scores) -> None:
 @pytest.mark.parametrize("fit", [lambda: of_graph()(np.array([0])), lambda: of_baseline("ALS")(np.array([0]))])
 def test_a_seeded_fit_can_be_repeated(fit: Callable[[], Floats]) -> None:
     np.testing.assert_array_equal(fit(), fit())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use here")
+def test_the_gpu_learns_what_the_processor_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = of_graph()(np.array([0]))
+    monkeypatch.setattr(lightgcn, "device", lambda: torch.device("cpu"))
+    here = of_graph()(np.array([0]))
+    assert np.corrcoef(there, here)[0, 1] > 0.99
 
 
 def test_cosine_by_hand() -> None:
