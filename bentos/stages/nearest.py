@@ -56,9 +56,9 @@ class Nearest:
             some /= np.where(scales > 0, scales, np.float32(1))[:, None]
             whole = np.clip(np.floor(some / 2) + 128, 0, 255).astype(np.uint8)
             codes, rests = whole >> 4, whole & 15
-            for n_, rounded in enumerate((16.0 * (2.0 * codes - 15), 2.0 * whole - 255)):
+            for k, rounded in enumerate((16.0 * (2.0 * codes - 15), 2.0 * whole - 255)):
                 left = np.linalg.norm((some - rounded)[scales > 0, :d], axis=1)
-                self._off[n_] = max(self._off[n_], float(left.max(initial=0.0)))
+                self._off[k] = max(self._off[k], float(left.max(initial=0.0)))
             self._length = max(self._length, float(np.linalg.norm(some, axis=1).max()))
             here = slice(at, at + len(some))
             self._scales[here] = scales
