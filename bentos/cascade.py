@@ -220,8 +220,8 @@ class Cascade:
         categories, rules = ask.items.categories[f.rows], ask.rules
         if rules.conversion_weight:
             scores = towards_conversion(scores, ranked, rules.conversion_weight)
-        if rules.boost:
-            scores = scores + rules.boosts(ask.items)[f.rows] * np.float32(scores.std() or 1.0)
+        if rules.leans:
+            scores = scores + rules.gains(ask.items, f.rows) * np.float32(scores.std() or 1.0)
         most, least = rules.most_per_category, rules.least_tail_exposure
         if most is None and not least:
             return diversify(scores, categories, ask.k, self.diversity), scores

@@ -15,7 +15,9 @@ from bentos.cascade import Cascade
 from bentos.inputs import Floats, input_names
 from bentos.stages.content import Tower, features
 from bentos.stages.exposure import tail
+from bentos.stages.novelty import freshness, novelty
 from bentos.stages.recall import SOURCES, Recall
+from bentos.stages.rules import Freshness
 from bentos.taste import Taste
 from freshet.settings import Settings
 from streams.catalogue import Item
@@ -28,7 +30,6 @@ from training.exposure import Dial, dials
 from training.parallel import ALONE, Crew
 from training.parameters import Parameters
 from training.rankers import Fitted, Listing
-from training.shown import novelty
 
 INNER, HELD = 0.75, 0.9
 """Parts of the training data: recall is fitted up to `INNER`, ranking up to `HELD`, the rest validates."""
@@ -62,8 +63,8 @@ class Stages:
     """What does not change when recall is fitted again: the stages after it, and the item vectors that they learned on.
 
     Vectors and tower are those of the inner recall, so that no label of ranking is in them. `found` is the share of the
-    validation's answers that were among the candidates, `dials` what exposure for the long tail costs there, `prices`
-    what hoping for conversions does; `conversion` is how well those are told.
+    validation's answers that were among the candidates, `dials` what exposure for the long tail, novelty and freshness
+    cost there, `prices` what hoping for conversions does; `conversion` is how well those are told.
     """
 
     fitted: Fitted
@@ -138,7 +139,9 @@ def draft(
                 np.array([items.ids[row] in those for row in f.rows.tolist()], dtype=np.float32)
                 for those in (question.positives, question.converted)
             )
-            out.append(Listing(f, liked, converted, question.user_id, tail(items)[f.rows], novelty(items)[f.rows]))
+            fresh = freshness(items, f.rows, Freshness().half_life_hours)
+            known = tail(items)[f.rows], novelty(items)[f.rows], fresh
+            out.append(Listing(f, liked, converted, question.user_id, *known))
             if n % every == 0 and len(checked) < AUDITED:
                 checked.append((question, question.items.ids[int(dice.integers(len(question.items)))]))
         return out

@@ -39,7 +39,8 @@ LEAST_TRAIN, LEAST_HELD = 50, 20
 class Listing:
     """One question's candidates, which of them were liked, and which of these converted: float32 [m], 0 or 1.
 
-    `tail` bool [m]: which are in the long tail; `novelty` float [m]: in bits.
+    `tail` bool [m]: which are in the long tail; `novelty` float [m]: in bits; `fresh` float32 [m]: 1 of what has just
+    come to be.
     """
 
     features: Features
@@ -48,6 +49,7 @@ class Listing:
     user_id: str
     tail: npt.NDArray[np.bool_]
     novelty: npt.NDArray[np.float64]
+    fresh: Floats
 
     def sample(self, size: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
         """All positives and as many others, drawn evenly, as fit into `size`. int64 [<= size]."""

@@ -18,7 +18,7 @@ SHOWN = ("HR@10", "HR@20", "NDCG@10", "NDCG@20", "Recall@20")
 """The measures of the terminal's table; the page in MLflow and `--json` have all."""
 BEYOND = {"coverage": ".3f", "Gini": ".3f", "novelty": ".2f", "likes": ".1f", "diversity": ".3f", "tail": ".3f"}
 COSTS = {"training_s": ".1f", "inference_ms": ".2f", "size_mb": ".2f"}
-DIALS = ("least_tail_exposure", "NDCG@10", "change", "tail", "too few", "coverage", "Gini", "novelty")
+DIALS = ("rule", "NDCG@10", "change", "tail", "too few", "coverage", "Gini", "novelty", "freshness")
 PRICES = ("conversion_weight", "NDCG@10 of likes", "change", "of conversions", "change")
 HEADINGS = ("model", *SHOWN, "cascade ahead by", "coverage", "training s", "inference ms", "size MB")
 
@@ -28,7 +28,8 @@ class TrainReport:
     """What a training gave. `version` is the registered bundle's, None where there is none. `seconds` by step.
 
     `reliability`: how far the probabilities can be believed, on the prequential questions; empty without them. `dials`:
-    what exposure for the long tail costs, `prices` what hoping for conversions does, both on the validation lists.
+    what exposure for the long tail, novelty and freshness cost, `prices` what hoping for conversions does, both on the
+    validation lists.
     """
 
     results: list[Result]
@@ -68,11 +69,12 @@ def cells(result: Result) -> tuple[str, ...]:
 def setting(dial: Dial) -> tuple[str, ...]:
     """One row of the table of dials, as `DIALS` name them."""
     return (
-        f"{dial.least:g}",
+        dial.rule or "none",
         f"{dial.ndcg:.4f}",
-        _difference(dial.change) if dial.least else "",
+        _difference(dial.change) if dial.rule else "",
         *(f"{value:.3f}" for value in (dial.tail, dial.short, dial.coverage, dial.gini)),
         f"{dial.novelty:.2f}",
+        f"{dial.fresh:.3f}",
     )
 
 
@@ -84,7 +86,7 @@ def hope(price: Price) -> tuple[str, ...]:
 
 
 def tables(results: Sequence[Result], dials: Sequence[Dial], prices: Sequence[Price]) -> "list[Table]":
-    """One table a protocol, the best figure of each measure bold; and what two of the house rules cost."""
+    """One table a protocol, the best figure of each measure bold; and what some house rules cost."""
     from rich.table import Table
 
     made = []
@@ -101,7 +103,7 @@ def tables(results: Sequence[Result], dials: Sequence[Dial], prices: Sequence[Pr
                     shown[n] = f"[bold]{shown[n]}[/]"
             table.add_row(*shown)
         made.append(table)
-    table = Table(*DIALS, title="exposure of the long tail, on validation", title_justify="left", box=None)
+    table = Table(*DIALS, title="the long tail, novelty and freshness, on validation", title_justify="left", box=None)
     for dial in dials:
         table.add_row(*setting(dial))
     hopes = Table(*PRICES, title="hoping for conversions, on validation", title_justify="left", box=None)
@@ -145,7 +147,11 @@ def markdown(results: Sequence[Result], dials: Sequence[Dial], prices: Sequence[
             ("NDCG@10 by slice", *(f"{name} ({counts[name]:,})" for name in kinds)),
             [(r.model, *(f"{r.slices[name][1]:.4f}" for name in kinds)) for r in rows],
         )
-    lines += ["**exposure of the long tail**, on validation", "", *_table(DIALS, [setting(dial) for dial in dials])]
+    lines += [
+        "**the long tail, novelty and freshness**, on validation",
+        "",
+        *_table(DIALS, [setting(dial) for dial in dials]),
+    ]
     lines += ["**hoping for conversions**, on validation", "", *_table(PRICES, [hope(price) for price in prices])]
     return "\n".join(lines)
 

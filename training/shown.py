@@ -8,16 +8,10 @@ import numpy.typing as npt
 
 from bentos.inputs import ItemMatrix
 from bentos.stages.exposure import share, tail
+from bentos.stages.novelty import novelty
 
 EVERY = 5
 """Novelty, likes, diversity and exposure are taken of every fifth answer: they cost more than that of a small model."""
-
-
-def novelty(items: ItemMatrix) -> npt.NDArray[np.float64]:
-    """-log2 of each item's share of all likes, in bits. float64 [n]."""
-    likes = items.column("likes_ever")
-    bits: npt.NDArray[np.float64] = -np.log2((likes + 1.0) / (likes.sum() + len(likes)))
-    return bits
 
 
 def gini(times: npt.NDArray[np.int64]) -> float:
@@ -42,7 +36,7 @@ class Shown:
             likes = items.column("likes_ever")[rows]
             held = items.categories[rows]
             alike = np.triu(held @ held.T > 0, 1).sum() / max(1, len(rows) * (len(rows) - 1) / 2)
-            bits = items.once("novelty", lambda: novelty(items))[rows]
+            bits = novelty(items)[rows]
             self._taken.append((float(bits.mean()), float(likes.mean()), 1.0 - float(alike), share(tail(items)[rows])))
         self._answers += 1
 

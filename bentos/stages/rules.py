@@ -1,8 +1,8 @@
 """House rules: what those who run the place say of every answer, whatever the models think. Read by `bentos.house`.
 
-Hidden items never come; hopes of a conversion, boosts and burials move scores before variety is made; a cap bounds how
-many of a category come; the long tail gets a least share of the exposure (`bentos.stages.exposure`); and pins take
-their positions last (`bentos.cascade.pinned`).
+Hidden items never come; hopes of a conversion, boosts, burials, novelty and freshness move scores before variety is
+made; a cap bounds how many of a category come; the long tail gets a least share of the exposure
+(`bentos.stages.exposure`); and pins take their positions last (`bentos.cascade.pinned`).
 """
 
 from typing import Annotated
@@ -11,7 +11,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from bentos.inputs import Floats, ItemMatrix
+from bentos.inputs import Floats, Indices, ItemMatrix
+from bentos.stages.novelty import freshness, novelty
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 MOST_PINS = 20
@@ -37,6 +38,13 @@ class Boost(Which, frozen=True):
     by: Annotated[float, msgspec.Meta(ge=-10, le=10)] = 0.0
 
 
+class Freshness(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Adds `by` spreads of the candidates' scores to what has just come to be, half as much after each half-life."""
+
+    by: Annotated[float, msgspec.Meta(ge=0, le=10)] = 0.0
+    half_life_hours: Annotated[float, msgspec.Meta(gt=0, le=8_760)] = 24.0
+
+
 class Pin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An item at a position, 1 being the first, wherever it may come at all."""
 
@@ -45,13 +53,18 @@ class Pin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, eq=False, weakref=True):
-    """All rules. `mark` tells one set of them from another; "" for none."""
+    """All rules. `mark` tells one set of them from another; "" for none.
+
+    `novelty`: spreads of the candidates' scores that an item gains for each spread of its novelty (`stages.novelty`).
+    """
 
     hide: Which = Which()
     boost: tuple[Boost, ...] = ()
     pin: Annotated[tuple[Pin, ...], msgspec.Meta(max_length=MOST_PINS)] = ()
     most_per_category: Annotated[int, msgspec.Meta(ge=1, le=100)] | None = None
     conversion_weight: Annotated[float, msgspec.Meta(ge=0, le=4)] = 0.0
+    novelty: Annotated[float, msgspec.Meta(ge=0, le=10)] = 0.0
+    freshness: Freshness = Freshness()
     least_tail_exposure: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
     mark: str = ""
 
@@ -66,9 +79,22 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, eq=False, w
         """Which rows never come. bool [n]."""
         return self._of(items)[0]
 
-    def boosts(self, items: ItemMatrix) -> Floats:
-        """What each row gains, in spreads. float32 [n]."""
-        return self._of(items)[1]
+    @property
+    def leans(self) -> bool:
+        """Whether any item gains or loses anything."""
+        return bool(self.boost or self.novelty or self.freshness.by)
+
+    def gains(self, items: ItemMatrix, rows: Indices) -> Floats:
+        """What each candidate gains, in spreads. float32 [len(rows)]."""
+        fresh = freshness(items, rows, self.freshness.half_life_hours)
+        return self._of(items)[1][rows] + self.leaning(novelty(items)[rows], fresh)
+
+    def leaning(self, bits: npt.NDArray[np.float64], fresh: Floats) -> Floats:
+        """The part of it that comes of their novelty and freshness. float32 [m]."""
+        spread = float(bits.std()) or 1.0
+        gains = self.novelty * (bits - bits.mean()) / spread + self.freshness.by * fresh
+        leaning: Floats = gains.astype(np.float32)
+        return leaning
 
     def _of(self, items: ItemMatrix) -> tuple[npt.NDArray[np.bool_], Floats]:
         def make() -> tuple[npt.NDArray[np.bool_], Floats]:

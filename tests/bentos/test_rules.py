@@ -4,19 +4,28 @@ import dataclasses
 import os
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
+import numpy as np
 import pytest
 
 from bentos import house
 from bentos.cascade import Ask, allowed, pinned, popular
 from bentos.house import BadRules, House
-from bentos.stages.rules import Boost, Pin, Rules, Which
+from bentos.stages.novelty import freshness
+from bentos.stages.rules import Boost, Freshness, Pin, Rules, Which
 from freshet.settings import Settings
+from streams.aggregates import HOUR
+from streams.catalogue import Item
 from tests.bentos.small import CATEGORIES, cascade, item_matrix, liking
 
 FILE = """
 most_per_category = 3
 least_tail_exposure = 0.2
+novelty = 0.3
+[freshness]
+by = 1
+half_life_hours = 6
 [hide]
 items = ["i39"]
 categories = ["war"]
@@ -56,6 +65,25 @@ def test_a_boost_lifts_and_a_burial_sinks() -> None:
     assert first not in ids(asked(Rules(boost=(Boost(items=frozenset({first}), by=-9.0),))))[:3]
 
 
+def test_novelty_brings_what_few_liked_and_freshness_what_came_lately() -> None:
+    def likes(rules: Rules) -> float:
+        answer = cascade(size=40).recommend(asked(rules)).picks
+        return float(np.mean(item_matrix().column("likes_ever")[[pick.row for pick in answer]]))
+
+    assert likes(Rules(novelty=3.0)) < likes(Rules())
+    items = item_matrix()
+    last = ids(asked(Rules()))[-1]
+    row = items.index[last]
+    described = [Item(i, "", created_at=items.tile if n == row else 1) for n, i in enumerate(items.ids)]
+    fresh = dataclasses.replace(items, described=described, kept=WeakKeyDictionary(), of_tile={})
+    assert ids(asked(Rules(freshness=Freshness(by=9.0)), items=fresh))[0] == last
+    every = np.arange(len(items))
+    assert freshness(fresh, every, 24.0)[row] == 1.0
+    later = dataclasses.replace(fresh, tile=fresh.tile + 12 * HOUR, of_tile={})
+    assert freshness(later, every, 6.0)[row] == pytest.approx(0.25), "two half-lives later"
+    assert freshness(later, np.delete(every, row), 6.0).max() == 0.0
+
+
 def test_no_more_of_a_category_than_the_cap_while_there_are_others() -> None:
     ask = asked(Rules(most_per_category=2), k=6)
     answer = cascade(size=40).recommend(ask)
@@ -81,6 +109,7 @@ def test_a_file_says_it_all(tmp_path: Path) -> None:
     assert rules.hide == Which(frozenset({"i39"}), frozenset({"war"}))
     assert [boost.by for boost in rules.boost] == [0.5, -1.0]
     assert (rules.pin, rules.most_per_category, rules.least_tail_exposure) == ((Pin("i2", 1),), 3, 0.2)
+    assert (rules.novelty, rules.freshness) == (0.3, Freshness(1, 6))
     assert rules.mark
 
 
@@ -89,6 +118,8 @@ def test_a_file_says_it_all(tmp_path: Path) -> None:
     [
         ("most_per_category = 0", "most_per_category"),
         ("least_tail_exposure = 1.5", "least_tail_exposure"),
+        ("novelty = -1", "novelty"),
+        ("[freshness]\nhalf_life_hours = 0", "half_life_hours"),
         ("pins = []", "unknown field `pins`"),
         ("[[boost]]\nby = 99", "boost"),
         ('pin = [{item_id = "i3", position = 1}, {item_id = "i3", position = 4}]', "item 'i3' is pinned twice"),

@@ -36,7 +36,13 @@ def listing(n: int, of_tail: float, liked: int | None) -> Listing:
         History(np.zeros(0, np.int64), np.zeros(0, np.float32)),
     )
     plain = Listing(
-        f, np.zeros(M, np.float32), np.zeros(M, np.float32), f"u{n % 7}", rng.random(M) < of_tail, rng.random(M)
+        f,
+        np.zeros(M, np.float32),
+        np.zeros(M, np.float32),
+        f"u{n % 7}",
+        rng.random(M) < of_tail,
+        rng.random(M),
+        rng.random(M, np.float32),
     )
     if liked is not None:
         plain.labels[np.argsort(-scores(plain), kind="stable")[liked]] = 1.0
@@ -52,7 +58,7 @@ def test_a_dial_of_0_is_what_the_models_say() -> None:
     plain = dials(fitted(), held, ITEMS)[0]
     assert plain.ndcg == pytest.approx(np.mean([ndcg(x.labels, scores(x)) for x in held]))
     assert plain.change == (0.0, 0.0, 0.0)
-    assert (plain.least, plain.short) == (0.0, 0.0)
+    assert (plain.rule, plain.short) == ("", 0.0)
     shown = {int(row) for x in held for row in x.features.rows[np.argsort(-scores(x), kind="stable")[:20]]}
     assert plain.coverage == len(shown) / ITEMS
 
@@ -62,11 +68,13 @@ def test_the_tail_gets_its_share_and_what_the_head_loses_is_counted() -> None:
     for x in held:
         best = np.argsort(-scores(x), kind="stable")
         x.tail[best[:20]], x.tail[best[20:]] = False, True  # the head is better, and what is liked is its best
-    found = dials(fitted(), held, ITEMS)
-    assert [dial.least for dial in found] == list(DIALS)
+    given = dials(fitted(), held, ITEMS)
+    assert [dial.rule for dial in given] == list(DIALS)
+    found = given[:5]
     assert (found[0].tail, found[0].ndcg) == (0.0, pytest.approx(1.0))
     for dial in found[1:]:
-        assert dial.least <= dial.tail < dial.least + 0.15
+        least = DIALS[dial.rule].least_tail_exposure
+        assert least <= dial.tail < least + 0.15
         assert dial.short == 0
     assert found[1].change.mean == 0, "the first place stays the best one's where little is promised"
     assert found[-1].change.mean == pytest.approx(1 / np.log2(3) - 1), "half of it needs the first place"
@@ -75,4 +83,16 @@ def test_the_tail_gets_its_share_and_what_the_head_loses_is_counted() -> None:
 
 def test_answers_that_lack_a_tail_are_counted() -> None:
     held = [listing(n, 0.0 if n % 4 == 0 else 1.0, 1) for n in range(40)]
-    assert [dial.short for dial in dials(fitted(), held, ITEMS)] == [0, *[pytest.approx(0.25)] * 4]
+    assert [dial.short for dial in dials(fitted(), held, ITEMS)] == [0, *[pytest.approx(0.25)] * 4, *[0] * 6]
+
+
+@pytest.mark.parametrize(("what", "of"), [("novelty", "novelty"), ("freshness", "fresh")])
+def test_the_further_a_dial_is_turned_the_more_there_is_of_it_and_the_less_of_what_is_liked(what: str, of: str) -> None:
+    held = [listing(n, 0.5, 0) for n in range(60)]
+    plain, *turned = [d for d in dials(fitted(), held, ITEMS) if not d.rule or d.rule.startswith(what)]
+    there, liked = ([getattr(d, name) for d in (plain, *turned)] for name in (of, "ndcg"))
+    assert len(turned) == 3
+    assert there == sorted(there)
+    assert there[-1] > there[0] + 0.05
+    assert liked == sorted(liked, reverse=True)
+    assert liked[-1] < liked[0] == pytest.approx(1.0)

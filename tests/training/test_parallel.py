@@ -40,6 +40,7 @@ def listings(count: int) -> list[Listing]:
                 "u",
                 rows < 0,
                 drawn(20).astype(float),
+                drawn(20),
             )
         )
     return made

@@ -33,7 +33,9 @@ def listing(n: int) -> Listing:
         np.zeros(0, np.float32),
         History(np.zeros(0, np.int64), np.zeros(0, np.float32)),
     )
-    return Listing(f, labels, np.zeros(M, np.float32), f"u{n % 50}", np.zeros(M, bool), np.zeros(M))
+    return Listing(
+        f, labels, np.zeros(M, np.float32), f"u{n % 50}", np.zeros(M, bool), np.zeros(M), np.zeros(M, np.float32)
+    )
 
 
 def test_the_linear_path_finds_what_is_planted_from_a_few_of_the_negatives() -> None:
