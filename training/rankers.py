@@ -2,7 +2,8 @@
 
 A list is what recall would have served at one instant, with what was liked next as its positive. Negatives are the
 other candidates themselves, drawn evenly, so the models learn the order of what they will be shown: with negatives
-picked by a recall score, that score itself becomes a sign of a negative.
+picked by a recall score, that score itself becomes a sign of a negative. Impressions without a like
+do not come first: what was shown was shown because the user likes its kind.
 """
 
 from collections.abc import Mapping, Sequence
