@@ -35,9 +35,8 @@ def listing(n: int, of_tail: float, liked: int | None) -> Listing:
         np.zeros(0, np.float32),
         History(np.zeros(0, np.int64), np.zeros(0, np.float32)),
     )
-    plain = Listing(
-        f, np.zeros(M, np.float32), np.zeros(M, np.float32), f"u{n % 7}", rng.random(M) < of_tail, rng.random(M)
-    )
+    none, nothing = np.zeros(M, np.float32), np.zeros(M, bool)
+    plain = Listing(f, none.copy(), none, f"u{n % 7}", nothing, rng.random(M) < of_tail, rng.random(M))
     if liked is not None:
         plain.labels[np.argsort(-scores(plain), kind="stable")[liked]] = 1.0
     return plain
