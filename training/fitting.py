@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 
-from bentos.cascade import Cascade
-from bentos.inputs import Floats, input_names
+from bentos.cascade import Ask, Cascade
+from bentos.inputs import Floats, Indices, input_names
 from bentos.stages.content import Tower, features
 from bentos.stages.exposure import tail
 from bentos.stages.novelty import freshness, novelty
 from bentos.stages.recall import SOURCES, Recall
 from bentos.stages.rules import Freshness
+from bentos.stages.session import looked_through
 from bentos.taste import Taste
 from freshet.settings import Settings
 from streams.catalogue import Item
@@ -105,6 +107,12 @@ def tastes(log: Log, stop: int, clock: Clock) -> Taste:
         return taste.fit(log.matrix(stop))
 
 
+def passed(asked: Ask, rows: Indices) -> npt.NDArray[np.bool_]:
+    """Which of these rows this session had shown by then, without a like of them since. bool [m]."""
+    shown, liked = looked_through(asked.user_values, asked.items, asked.history)
+    return np.isin(rows, shown[~liked])
+
+
 def draft(
     log: Log,
     cut: int,
@@ -133,15 +141,15 @@ def draft(
         out = []
         every = max(1, len(some) // AUDITED)
         for n, question in enumerate(asker(some, name)):
-            f = whole.features(ask(question))
-            items = question.items
+            asked, items = ask(question), question.items
+            f = whole.features(asked)
             liked, converted = (
                 np.array([items.ids[row] in those for row in f.rows.tolist()], dtype=np.float32)
                 for those in (question.positives, question.converted)
             )
             fresh = freshness(items, f.rows, Freshness().half_life_hours)
-            known = tail(items)[f.rows], novelty(items)[f.rows], fresh
-            out.append(Listing(f, liked, converted, question.user_id, *known))
+            about = passed(asked, f.rows), tail(items)[f.rows], novelty(items)[f.rows], fresh
+            out.append(Listing(f, liked, converted, question.user_id, *about))
             if n % every == 0 and len(checked) < AUDITED:
                 checked.append((question, question.items.ids[int(dice.integers(len(question.items)))]))
         return out

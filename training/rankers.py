@@ -1,8 +1,9 @@
 """Fits the stages after recall on lists of candidates: DIN, then what re-ranks it, of which the best stays.
 
 A list is what recall would have served at one instant, with what was liked next as its positive. Negatives are the
-other candidates themselves, drawn evenly, so the models learn the order of what they will be shown: with negatives
-picked by a recall score, that score itself becomes a sign of a negative.
+other candidates themselves: first what the session has shown in vain, up to a quarter of them, then the rest, drawn
+evenly, so the models learn the order of what they will be shown. With negatives picked by a recall score, that score
+itself becomes a sign of a negative.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,8 @@ LINEAR = 0.5
 """The linear path's part of ranking's logits: what a plain average of two models makes it, and nothing finer."""
 PENALTY = 3e-3
 """Half of it times the squared length of the linear path's weights is added to its loss."""
+PASSED = 0.25
+"""The part of a list's negatives that are impressions, where there are so many."""
 LEAST_TRAIN, LEAST_HELD = 50, 20
 """Lists with a positive that fitting needs."""
 
@@ -39,24 +42,30 @@ LEAST_TRAIN, LEAST_HELD = 50, 20
 class Listing:
     """One question's candidates, which of them were liked, and which of these converted: float32 [m], 0 or 1.
 
-    `tail` bool [m]: which are in the long tail; `novelty` float [m]: in bits; `fresh` float32 [m]: 1 of what has just
-    come to be.
+    `passed` bool [m]: which the session had shown by then, and the user had not liked. `tail` bool [m]: which are in
+    the long tail; `novelty` float [m]: in bits; `fresh` float32 [m]: 1 of what has just come to be.
     """
 
     features: Features
     labels: Floats
     converted: Floats
     user_id: str
+    passed: npt.NDArray[np.bool_]
     tail: npt.NDArray[np.bool_]
     novelty: npt.NDArray[np.float64]
     fresh: Floats
 
     def sample(self, size: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-        """All positives and as many others, drawn evenly, as fit into `size`. int64 [<= size]."""
+        """All positives and as many others as fit into `size`: of what was passed over up to `PASSED` of them, the rest
+        evenly of all that is left. int64 [<= size].
+        """
         positive = np.flatnonzero(self.labels > 0)
         negative = np.flatnonzero(self.labels <= 0)
         take = min(len(negative), size - len(positive))
-        return np.concatenate([positive, rng.choice(negative, take, replace=False)]).astype(np.int64)
+        passed = negative[self.passed[negative]]
+        first = rng.choice(passed, min(len(passed), int(PASSED * take)), replace=False)
+        others = rng.choice(np.setdiff1d(negative, first), take - len(first), replace=False)
+        return np.concatenate([positive, first, others]).astype(np.int64)
 
 
 def ndcg(labels: Floats, scores: Floats, k: int = 10) -> float:

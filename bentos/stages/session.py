@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bentos.inputs import Floats, History, Indices, ItemMatrix
 from bentos.stages.explore import rate
@@ -27,22 +28,30 @@ STRENGTH = 2.0
 """Logits of ranking for one of a click: among those that ranking puts first, the latter rise half as fast at most."""
 
 
-def tilt(values: Mapping[str, Any], items: ItemMatrix, history: History, rows: Indices, tastes: Floats) -> Floats:
-    """What the session adds to ranking's logits of the candidates `rows` int64 [m]. float32 [m].
-
-    `tastes`: float32 [n, d], a vector of length 1 or 0 for every item of the matrix.
-    """
+def looked_through(
+    values: Mapping[str, Any], items: ItemMatrix, history: History
+) -> tuple[Indices, npt.NDArray[np.bool_]]:
+    """What this session has shown, newest first: rows int64 [s], and which of it was liked since, bool [s]."""
     lately = [
         (row, age)
         for item_id, age in zip(values["shown"], values["shown_age_s"], strict=True)
         if SETTLED_S <= age <= SESSION_S and (row := items.index.get(item_id)) is not None
     ]
-    if not lately:
-        return np.zeros(len(rows), dtype=np.float32)
-    shown, ages = (np.array(of) for of in zip(*lately, strict=True))
+    shown, ages = np.array([row for row, _ in lately], dtype=np.int64), np.array([age for _, age in lately])
     liked = np.zeros(len(shown), dtype=bool)
     newest = np.unique(shown, return_index=True)[1]  # a like is that of the last time its item was shown
     liked[newest] = ((history.rows == shown[newest, None]) & (history.ages_s <= ages[newest, None])).any(1)
+    return shown, liked
+
+
+def tilt(values: Mapping[str, Any], items: ItemMatrix, history: History, rows: Indices, tastes: Floats) -> Floats:
+    """What the session adds to ranking's logits of the candidates `rows` int64 [m]. float32 [m].
+
+    `tastes`: float32 [n, d], a vector of length 1 or 0 for every item of the matrix.
+    """
+    shown, liked = looked_through(values, items, history)
+    if not len(shown):
+        return np.zeros(len(rows), dtype=np.float32)
     candidates, theirs = _places(items, rows, tastes), _places(items, shown, tastes)
     centre = candidates.mean(0)
     candidates -= centre

@@ -32,7 +32,9 @@ def listing(n: int) -> Listing:
         History(np.zeros(0, np.int64), np.zeros(0, np.float32)),
     )
     liked, converts = best.astype(np.float32), (best & (inputs[:, 1] > 0)).astype(np.float32)
-    return Listing(f, liked, converts, f"u{n % 50}", np.zeros(M, bool), np.zeros(M), np.zeros(M, np.float32))
+    return Listing(
+        f, liked, converts, f"u{n % 50}", np.zeros(M, bool), np.zeros(M, bool), np.zeros(M), np.zeros(M, np.float32)
+    )
 
 
 @pytest.fixture(scope="module")

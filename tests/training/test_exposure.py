@@ -35,14 +35,9 @@ def listing(n: int, of_tail: float, liked: int | None) -> Listing:
         np.zeros(0, np.float32),
         History(np.zeros(0, np.int64), np.zeros(0, np.float32)),
     )
+    none, nothing = np.zeros(M, np.float32), np.zeros(M, bool)
     plain = Listing(
-        f,
-        np.zeros(M, np.float32),
-        np.zeros(M, np.float32),
-        f"u{n % 7}",
-        rng.random(M) < of_tail,
-        rng.random(M),
-        rng.random(M, np.float32),
+        f, none.copy(), none, f"u{n % 7}", nothing, rng.random(M) < of_tail, rng.random(M), rng.random(M, np.float32)
     )
     if liked is not None:
         plain.labels[np.argsort(-scores(plain), kind="stable")[liked]] = 1.0

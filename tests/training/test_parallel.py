@@ -39,6 +39,7 @@ def listings(count: int) -> list[Listing]:
                 (rows == n % 40).astype(np.float32),
                 "u",
                 rows < 0,
+                rows < 0,
                 drawn(20).astype(float),
                 drawn(20),
             )

@@ -1,4 +1,6 @@
-"""The linear path beside DIN: what it finds, and how it is averaged in."""
+"""What a list's sample holds; the linear path beside DIN: what it finds, and how it is averaged in."""
+
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import given, settings
@@ -8,7 +10,7 @@ from bentos.cascade import Features
 from bentos.inputs import Floats, History
 from bentos.stages.rank import rank
 from training.networks import DinModule
-from training.rankers import LINEAR, Listing, beside, fit_linear
+from training.rankers import LINEAR, PASSED, Listing, beside, fit_linear
 
 M, F, DIM = 30, 5, 4
 PLANTED = np.array([1.0, -0.7, 0.0, 0.4, 0.0], np.float32)
@@ -33,9 +35,45 @@ def listing(n: int) -> Listing:
         np.zeros(0, np.float32),
         History(np.zeros(0, np.int64), np.zeros(0, np.float32)),
     )
-    return Listing(
-        f, labels, np.zeros(M, np.float32), f"u{n % 50}", np.zeros(M, bool), np.zeros(M), np.zeros(M, np.float32)
-    )
+    none = np.zeros(M, np.float32)
+    return Listing(f, labels, none, f"u{n % 50}", np.zeros(M, bool), np.zeros(M, bool), np.zeros(M), none)
+
+
+BOTH = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=M)
+"""Of each candidate: whether it is liked, and whether it was passed over."""
+
+
+def marked(some: list[tuple[bool, bool]]) -> Listing:
+    liked, passed = np.zeros(M, np.float32), np.zeros(M, bool)
+    liked[: len(some)], passed[: len(some)] = zip(*some, strict=True)
+    return replace(listing(0), labels=liked, passed=passed)
+
+
+@given(BOTH, st.integers(0, 1 << 32), st.integers(0, 2 * M))
+def test_a_sample_is_what_was_liked_and_a_share_of_impressions(
+    some: list[tuple[bool, bool]], seed: int, others: int
+) -> None:
+    x = marked(some)
+    liked = int(x.labels.sum())
+    picks = x.sample(liked + others, np.random.default_rng(seed))
+    assert len(set(picks.tolist())) == len(picks) == min(liked + others, M)
+    np.testing.assert_array_equal(picks[:liked], np.flatnonzero(x.labels > 0))
+    negatives = picks[liked:]
+    assert not x.labels[negatives].any(), "nothing liked is a negative, shown or not"
+    least = min(int(PASSED * len(negatives)), int((x.passed & (x.labels <= 0)).sum()))
+    assert x.passed[negatives[:least]].all(), "impressions come first, up to their share"
+
+
+@given(BOTH, st.integers(0, 1 << 32), st.integers(M // 2, 2 * M))
+def test_without_impressions_all_negatives_are_drawn_evenly(
+    some: list[tuple[bool, bool]], seed: int, size: int
+) -> None:
+    x = marked([(liked and n < 9, False) for n, (liked, _) in enumerate(some)])
+    positive, negative = np.flatnonzero(x.labels > 0), np.flatnonzero(x.labels <= 0)
+    rng, same = np.random.default_rng(seed), np.random.default_rng(seed)
+    for _ in range(2):
+        drawn = rng.choice(negative, min(len(negative), size - len(positive)), replace=False)
+        np.testing.assert_array_equal(x.sample(size, same), np.concatenate([positive, drawn]))
 
 
 def test_the_linear_path_finds_what_is_planted_from_a_few_of_the_negatives() -> None:
