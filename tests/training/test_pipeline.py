@@ -18,8 +18,8 @@ from tests.streams.folded import SECOND, START, archive, partitioned
 from training import parameters
 from training.datasets import NoData
 from training.evaluation import WHOLE
-from training.parameters import BadParameters
 from training.exposure import DIALS
+from training.parameters import BadParameters
 from training.pipeline import PROTOCOLS, train
 from training.registry import track
 from training.tuning import tune
