@@ -7,7 +7,7 @@ newest: 100,000 labels took 14.7 GB there. Here DuckDB's ASOF join finds which s
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -27,8 +27,10 @@ from streams.aggregates import Dtype
 from streams.events import Micros
 from streams.profiles import Profile
 
-CHUNK = 50_000
-"""Labels that are joined at a time; each chunk reads all states once."""
+CHUNK = 125_000
+"""Labels whose states are found at a time; each chunk reads all states once."""
+SLICE = 10_000
+"""Labels whose values are in memory at a time: as Python objects they are ten times as large as their states."""
 MEMORY = "500MB"
 """What DuckDB may hold in a join; the rest goes to disk."""
 AT = "event_timestamp"
@@ -95,15 +97,19 @@ def schema(labels: pa.Schema) -> pa.Schema:
     return pa.schema([*labels, *features])
 
 
-def join(settings: Settings, labels: pa.Table, threads: int | None = None) -> pa.Table:
-    """Every column of users and items as it was known at each label's `event_timestamp`, beside the labels."""
+def joined(settings: Settings, labels: pa.Table, threads: int | None = None) -> Iterator[pa.Table]:
+    """Every column of users and items as it was known at each label's `event_timestamp`, beside the labels; in slices
+    of theirs.
+    """
     instants = labels[AT].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_pylist()
-    columns = list(labels.columns)
-    for profile in (user, item):
-        rows = states(settings, profile, labels[profile.key].to_pylist(), instants, threads)
-        values = [profile.values(row, at) for row, at in zip(rows, instants, strict=True)]
-        columns += [pa.array([row[c.name] for row in values], TYPES[c.dtype]) for c in profile.columns]
-    return pa.table(columns, schema=schema(labels.schema))
+    found = [(of, states(settings, of, labels[of.key].to_pylist(), instants, threads)) for of in (user, item)]
+    for first in range(0, len(instants), SLICE):
+        here = slice(first, first + SLICE)
+        columns = list(labels[here].columns)
+        for profile, rows in found:
+            values = [profile.values(row, at) for row, at in zip(rows[here], instants[here], strict=True)]
+            columns += [pa.array([row[c.name] for row in values], TYPES[c.dtype]) for c in profile.columns]
+        yield pa.table(columns, schema=schema(labels.schema))
 
 
 def training_set(
@@ -156,5 +162,7 @@ def _share(settings: Settings, labels: Path, folder: Path, first: int, stop: int
     for name in (user.key, item.key, AT):
         if some[name].null_count:
             raise BadLabels(f"{labels}: {name} is empty in {some[name].null_count} of rows {first + 1} to {stop}")
-    pq.write_table(join(settings, some, threads=1), folder / f"{first:012}.parquet", compression="zstd")
+    with pq.ParquetWriter(folder / f"{first:012}.parquet", schema(some.schema), compression="zstd") as file:
+        for part in joined(settings, some, threads=1):
+            file.write_table(part)
     return stop

@@ -131,6 +131,23 @@ def test_feast_agrees_on_every_column_and_a_difference_stops_the_training(settin
         audit(open_store(settings), [(wrong, "i1")])
 
 
+def test_slices_of_a_training_set_are_the_whole(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask(settings, EVENTS, ASKED[:1])
+    some = EVENTS[:40]
+    labels = pa.table(
+        {
+            "user_id": [e.user_id for e in some],
+            "item_id": [e.item_id for e in some],
+            "event_timestamp": pa.array([e.event_time for e in some], pa.timestamp("us", tz="UTC")),
+        }
+    )
+    (whole,) = point_in_time.joined(settings, labels)
+    monkeypatch.setattr(point_in_time, "SLICE", 7)
+    parts = list(point_in_time.joined(settings, labels))
+    assert [len(part) for part in parts] == [7, 7, 7, 7, 7, 5]
+    assert pa.concat_tables(parts).equals(whole)
+
+
 def test_a_training_set_is_what_feast_joins_in_the_order_of_the_labels(settings: Settings, tmp_path: Path) -> None:
     ask(settings, EVENTS, ASKED[:1])
     some = [EVENTS[n] for n in range(0, len(EVENTS), 3)]
