@@ -14,6 +14,9 @@ from aiokafka.consumer import fetcher
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
+FETCH_WAIT_MS = 200
+"""How long a fetch waits for a first record. A rebalance waits for the fetch on its way, 1.5 s with Faust's own."""
+
 
 class RawRecord(Protocol):
     """What a batch holds: aiokafka's own parsed record."""
@@ -47,6 +50,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         fetcher.PartitionRecords = _RawPartitionRecords
         consumer = super()._create_worker_consumer(transport)
         consumer._isolation_level = "read_committed"
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         return consumer
 
     def verify_event_path(self, now: float, tp: TP) -> None:

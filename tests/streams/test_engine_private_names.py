@@ -45,8 +45,9 @@ def test_a_method_that_we_override_has_the_shape_that_we_override(owner: Any, na
     assert list(inspect.signature(getattr(owner, name)).parameters) == parameters
 
 
-def test_the_isolation_level_is_read_when_the_consumer_starts() -> None:
-    assert "isolation_level=self._isolation_level" in inspect.getsource(AIOKafkaConsumer.start)
+@pytest.mark.parametrize("name", ["isolation_level", "fetch_max_wait_ms"])
+def test_what_the_consumer_is_told_is_read_when_it_starts(name: str) -> None:
+    assert f"{name}=self._{name}" in inspect.getsource(AIOKafkaConsumer.start)
 
 
 def test_the_fetcher_looks_partition_records_up_in_its_module() -> None:
