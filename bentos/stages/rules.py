@@ -86,8 +86,11 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, eq=False, w
 
     def gains(self, items: ItemMatrix, rows: Indices) -> Floats:
         """What each candidate gains, in spreads. float32 [len(rows)]."""
-        fresh = freshness(items, rows, self.freshness.half_life_hours)
-        return self._of(items)[1][rows] + self.leaning(novelty(items)[rows], fresh)
+        gains: Floats = self._of(items)[1][rows]
+        if self.novelty or self.freshness.by:
+            fresh = freshness(items, rows, self.freshness.half_life_hours)
+            gains = gains + self.leaning(novelty(items)[rows], fresh)
+        return gains
 
     def leaning(self, bits: npt.NDArray[np.float64], fresh: Floats) -> Floats:
         """The part of it that comes of their novelty and freshness. float32 [m]."""
