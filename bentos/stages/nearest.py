@@ -1,8 +1,9 @@
 """The best inner products of a vector with many rows: found by half bytes, decided by the numbers themselves.
 
-An eighth of the memory is read, which is what a scan of many rows waits for. Rows are rounded to sixteen steps, the
-vector to bytes, each with a scale of its own; how far that can be off is known, so every row that could be among the
-best is kept, and only those are multiplied in float32. The answer is that of multiplying all of them.
+An eighth of the memory is read, which is what a scan of many rows waits for. Rows and the vector are rounded to bytes,
+each with a scale of its own, and of a row's the upper half is read first. How far either can be off is known, so every
+row that could be among the best is kept, and only those are multiplied in float32. The answer is that of multiplying
+all of them.
 """
 
 import numpy as np
@@ -46,9 +47,8 @@ class Nearest:
         self._codes = np.zeros((blocks, eights, BLOCK, 4), dtype=np.uint8)
         self._rests = np.zeros((blocks * BLOCK, 32 * wide), dtype=np.uint8)
         self._scales = np.zeros(blocks * BLOCK, dtype=np.float32)
-        self._length = 0.0
-        """Of the longest row, in scales; and what rounding to a half byte and to a byte takes away of one at most."""
-        self._off = [0.0, 0.0]
+        self._length, self._off = 0.0, [0.0, 0.0]
+        """In scales: the longest row; what rounding to half a byte, and to a whole one, takes away of a row at most."""
         for at in range(0, n, CHUNK):
             some = np.zeros((-(-len(vectors[at : at + CHUNK]) // BLOCK) * BLOCK, 64 * wide), dtype=np.float32)
             some[: n - at, :d] = vectors[at : at + CHUNK]

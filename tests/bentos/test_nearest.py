@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bentos.inputs import Floats
-from bentos.stages.nearest import CHUNK, Nearest
+from bentos.stages.nearest import BLOCK, CHUNK, SAMPLE, Nearest
 from bentos.stages.nearest import products as of_rows
 from bentos.stages.recall import LightGCN, Products, Scores, of_each
 
@@ -33,7 +33,9 @@ def made(seed: int, n: int, d: int) -> tuple[Floats, Floats, np.random.Generator
 
 
 @compiled
-@given(seed=st.integers(0, 1 << 32), n=st.integers(1, 400), d=st.integers(1, 70), size=st.integers(1, 40))
+@given(
+    seed=st.integers(0, 1 << 32), n=st.integers(1, 3 * SAMPLE * BLOCK), d=st.integers(1, 70), size=st.integers(1, 40)
+)
 def test_the_best_that_are_allowed_are_among_the_rows_that_bytes_leave(seed: int, n: int, d: int, size: int) -> None:
     vectors, vector, rng = made(seed, n, d)
     allowed = rng.random(n) < rng.random()
