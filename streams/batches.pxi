@@ -2,6 +2,7 @@
 
 cdef enum:
     BATCH_HEADER = 61           # written by `streams.engine.batches`, which knows the producer
+    SIDE_BY_SIDE = 32           # records whose places in memory are waited for together
 
 cdef inline Py_ssize_t varint_size(uint64_t value) noexcept nogil:
     cdef Py_ssize_t size = 1
@@ -48,46 +49,59 @@ cdef inline int64_t get_varint(const uint8_t* data, Py_ssize_t* at, Py_ssize_t e
         shift += 7
     raise ValueError("a number does not end")
 
-cdef inline bytes get_field(const uint8_t* data, Py_ssize_t* at, Py_ssize_t end):
+cdef struct Found:
+    Text key, row
+    size_t hash
+
+cdef inline int get_text(const uint8_t* data, Py_ssize_t* at, Py_ssize_t end, Text* text) except -1:
+    """A key or a value; size -1 for a missing one."""
     cdef int64_t size = get_varint(data, at, end)
-    if size < 0:
-        return None
     if size > end - at[0]:
         raise ValueError(f"a field of {size} bytes does not end")
-    at[0] += size
-    return PyBytes_FromStringAndSize(<const char*>data + at[0] - size, size)
+    text.data, text.size = <const char*>data + at[0], max(size, -1)
+    at[0] += max(size, 0)
+    return 0
 
 
-def fill(bytes data, Py_ssize_t at, Py_ssize_t end, dict held, dict spilled, dict own, Py_ssize_t overhead):
+def fill(const uint8_t[::1] data, Py_ssize_t at, Py_ssize_t end, Heap held, dict spilled, dict own):
     """`streams.fold.rows.fill`, of the records between two places, as `pack` makes them. Raises `ValueError`."""
-    cdef const uint8_t* here = <const uint8_t*>PyBytes_AS_STRING(data)
-    cdef Py_ssize_t growth = 0
-    cdef bytes key, row, before
-    if not 0 <= at <= end <= PyBytes_GET_SIZE(data):
+    cdef const uint8_t* here = &data[0] if data.shape[0] else NULL
+    cdef Found found[SIDE_BY_SIDE]
+    cdef Found* one
+    cdef Place* place
+    cdef Py_ssize_t n, k
+    if not 0 <= at <= end <= data.shape[0]:
         raise ValueError(f"{end} is beyond the end")
     while at < end:
-        get_varint(here, &at, end)
-        at += 1
-        get_varint(here, &at, end)
-        get_varint(here, &at, end)
-        key = get_field(here, &at, end)
-        row = get_field(here, &at, end)
-        if key is None or get_varint(here, &at, end):
-            raise ValueError("a record without a key, or with headers")
-        if PyBytes_GET_SIZE(key) and PyBytes_AS_STRING(key)[0] == 0:
-            own[key] = row
-            continue
-        before = held.get(key)
-        if before is not None:
-            growth -= PyBytes_GET_SIZE(before) + overhead
-        elif spilled:
-            spilled.pop(key, None)
-        if row is not None:
-            held[key] = row
-            growth += PyBytes_GET_SIZE(row) + overhead
-        elif before is not None:
-            del held[key]
-    return growth
+        n = 0
+        while at < end and n < SIDE_BY_SIDE:
+            one = &found[n]
+            get_varint(here, &at, end)
+            at += 1
+            get_varint(here, &at, end)
+            get_varint(here, &at, end)
+            get_text(here, &at, end, &one.key)
+            get_text(here, &at, end, &one.row)
+            if one.key.size < 0 or get_varint(here, &at, end):
+                raise ValueError("a record without a key, or with headers")
+            if one.key.size and one.key.data[0] == 0:
+                own[one.key.data[: one.key.size]] = one.row.data[: one.row.size] if one.row.size >= 0 else None
+                continue
+            one.hash = <size_t>_Py_HashBytes(one.key.data, one.key.size)
+            fetch_ahead(&held._places[<uint32_t>one.hash & held._mask])
+            n += 1
+        for k in range(n):
+            place = held._first(<uint32_t>found[k].hash)
+            if place.block != NULL:
+                touch(place.block)
+        for k in range(n):
+            one = &found[k]
+            if spilled:
+                spilled.pop(one.key.data[: one.key.size], None)
+            if one.row.size < 0:
+                held.remove(one.key.data, one.key.size, one.hash)
+            else:
+                held.write_raw(one.key.data, one.key.size, one.hash, <const uint8_t*>one.row.data, one.row.size)
 
 
 def pack(list rows, Py_ssize_t most):

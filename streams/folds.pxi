@@ -80,6 +80,8 @@ cdef class Outbox:
 cdef struct Touched:
     int64_t newest, version
     Py_ssize_t first, last      # its events; -1 while there is none
+    uint8_t* row                # NULL where there is none
+    Py_ssize_t size
 
 
 cdef class Touching:
@@ -90,9 +92,9 @@ cdef class Touching:
     cdef Touched* _touched
     cdef Py_ssize_t _room
     cdef dict _index
-    cdef list _rows
-    cdef dict _held
+    cdef Heap _held
     cdef object _elsewhere
+    cdef list _alive            # rows from elsewhere
 
     def __cinit__(self, Kernel kernel, *_):
         self._kernel, self._events = kernel, Events()
@@ -102,26 +104,31 @@ cdef class Touching:
 
     cdef int _begin(self, fold) except -1:
         self._events.clear()
-        self._index, self._rows, self._held, self._elsewhere = {}, [], fold.rows.held, fold.rows.get
+        self._index, self._held, self._elsewhere, self._alive = {}, fold.rows.held, fold.rows.get, []
         return 0
 
-    cdef bytes _row(self, bytes key):
-        row = self._held.get(key)
-        return self._elsewhere(key) if row is None else row
-
-    cdef Touched* _touch(self, bytes key, bytes row) except NULL:
-        """A key that was not touched yet."""
-        cdef Py_ssize_t n = len(self._rows)
+    cdef Touched* _touch(self, bytes key) except NULL:
+        """A key that was not touched yet. Its row stays where it is until `_advance`."""
+        cdef Py_ssize_t n = len(self._index)
         cdef Touched* more
+        cdef Block* block
+        cdef bytes row
         if n == self._room:
             more = <Touched*>realloc(self._touched, sizeof(Touched) * (2 * n + 64))
             if more == NULL:
                 raise MemoryError
             self._touched, self._room = more, 2 * n + 64
         self._index[key] = n
-        self._rows.append(row)
         more = &self._touched[n]
-        more.newest, more.version, more.first, more.last = 0, -1, -1, -1
+        more.newest, more.version, more.first, more.last, more.row, more.size = 0, -1, -1, -1, NULL, 0
+        block = self._held.find(key)
+        if block != NULL:
+            more.row, more.size = row_in(block), block.size
+            return more
+        row = self._elsewhere(key)
+        if row is not None:
+            self._alive.append(row)
+            more.row, more.size = <uint8_t*>PyBytes_AS_STRING(row), PyBytes_GET_SIZE(row)
         return more
 
     cdef void _give(self, Touched* mine, Py_ssize_t event, int64_t version) noexcept:
@@ -132,28 +139,24 @@ cdef class Touching:
         mine.last, mine.version = event, version
 
     cdef int _advance(self, fold, Py_ssize_t most) except -1:
-        cdef Py_ssize_t n = 0, growth = 0
+        cdef Py_ssize_t n = 0
         cdef Touched* mine
-        cdef dict after = {}
-        cdef bytes row, made
+        cdef dict changed = fold.rows.changed
         for key in self._index:
-            if n + AHEAD < len(self._rows):
-                fetch_row(self._rows[n + AHEAD])
-            mine, row = &self._touched[n], self._rows[n]
+            if n + AHEAD < len(self._index):
+                mine = &self._touched[n + AHEAD]
+                fetch_bytes(mine.row, mine.size)
+            mine = &self._touched[n]
             n += 1
             if mine.first < 0:
                 continue
-            made = self._kernel.fold(row, self._events, mine.first, mine.version)
-            if PyBytes_GET_SIZE(made) > most:
-                fold.too_large(key, mine.version, len(made))
+            self._kernel.fold(mine.row, mine.size, self._events, mine.first, mine.version)
+            if self._kernel.made > most:
+                fold.too_large(key, mine.version, self._kernel.made)
             else:
-                after[key] = made
-                growth += PyBytes_GET_SIZE(made)
-                if row is not None:
-                    growth -= PyBytes_GET_SIZE(row)
-        fetch_rows(self._held, after)
-        fold.rows.update(after, growth)
-        self._index = self._rows = self._held = self._elsewhere = None
+                self._held.write(key, self._kernel.row, self._kernel.made)
+                changed[key] = None
+        self._index = self._held = self._elsewhere = self._alive = None
         self._events.clear()
         return 0
 
@@ -175,7 +178,7 @@ cdef class Users(Touching):
             self._read(fold, records)
             self._advance(fold, most)
 
-    cdef int _fetch(self, set seen, list records) except -1:
+    cdef int _fetch(self, Numbers seen, list records) except -1:
         cdef Reader reader
         cdef Text event_id
         cdef list keys = []
@@ -184,21 +187,21 @@ cdef class Users(Touching):
                 keys.append(key)
                 reader = reader_of(value)
                 if skip(&reader, b'{"event_id":') and quoted(&reader, &event_id, NATIVE_HASH):
-                    fetch_number(seen, hash_of(event_id))
-        return fetch_rows(self._held, keys)
+                    seen.fetch(hash_of(event_id))
+        return self._held.fetch(keys)
 
     cdef int _read(self, fold, list records) except -1:
-        cdef object meta = fold.meta, ring = fold.ring, hashed, found
+        cdef object meta = fold.meta, ring = fold.ring, found
         cdef Py_ssize_t room = ring.room
         cdef list fresh = []
-        cdef set seen = fold.ring.seen
+        cdef Numbers seen = fold.ring.seen
         cdef int64_t offset, expected = meta.next_offset
         cdef int64_t applied = 0, late = 0, duplicate = 0
         cdef uint64_t fingerprint = 0, number
         cdef Events events = self._events
         cdef Event* event
         cdef Touched* mine
-        cdef bytes key, row
+        cdef bytes key
         try:
             for record in records:
                 offset, found, value = record
@@ -213,21 +216,20 @@ cdef class Users(Touching):
                     events.add(plain)
                 event, key = &events.at[events.n - 1], found
                 number = hash_of(event.event_id)
-                hashed = number
-                if hashed in seen:
+                if seen.has(number):
                     duplicate += 1
                     events.drop()
                     continue
                 found = self._index.get(key)
                 if found is None:
-                    row = self._row(key)
-                    if row is None and not self._is_ours(key):
+                    mine = self._touch(key)
+                    if mine.row != NULL:
+                        mine.newest = self._kernel.newest(mine.row, mine.size)
+                    elif not self._is_ours(key):
+                        del self._index[key]
                         fold.reject_foreign(record)
                         events.drop()
                         continue
-                    mine = self._touch(key, row)
-                    if row is not None:
-                        mine.newest = self._kernel.newest(row)
                 else:
                     mine = &self._touched[<Py_ssize_t>found]
                 if event.event_time < mine.newest - self._lateness:
@@ -235,8 +237,8 @@ cdef class Users(Touching):
                     events.drop()
                     continue
                 mine.newest = max(mine.newest, event.event_time)
-                seen.add(hashed)
-                fresh.append(hashed)
+                seen.put(number)
+                fresh.append(number)
                 if len(fresh) == room:  # what is forgotten then must not depend on how records are cut into chunks
                     ring.extend(fresh)
                     fresh, room = [], ring.room
@@ -306,10 +308,10 @@ cdef class Items(Touching):
                 for k in range(start, events.n):
                     item = &events.at[k].texts[<int>ITEM_ID]
                     keys.append(item.data[: item.size])
-                fetch_rows(self._held, keys)
+                self._held.fetch(keys)
                 for k, key in enumerate(keys, start):
                     found = self._index.get(key)
-                    mine = self._touch(key, self._row(key)) if found is None else &self._touched[<Py_ssize_t>found]
+                    mine = self._touch(key) if found is None else &self._touched[<Py_ssize_t>found]
                     self._give(mine, k, offset)
         finally:
             meta.next_offset = expected

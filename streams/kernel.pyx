@@ -15,9 +15,10 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
 from libc.math cimport ldexp, llrint, pow
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc, qsort, realloc
+from libc.stdlib cimport calloc, free, malloc, qsort, realloc
 from libc.string cimport memcmp, memcpy, memmove, memset, strlen
 
+from os import urandom
 from threading import Lock
 
 from streams.aggregates import EVER as _EVER
@@ -50,6 +51,8 @@ cdef class Kernel:
     cdef Slot* _base
     cdef Tile* _tiles
     cdef Py_ssize_t _tiles_held, _tiles_room
+    cdef uint8_t* row           # what `fold` made, until the next time
+    cdef Py_ssize_t made, _room
 
     def __cinit__(self, int profile, list features, object reached, int64_t tile, int64_t open_tiles):
         cdef Py_ssize_t i
@@ -83,6 +86,7 @@ cdef class Kernel:
         for t in range(self._tiles_room):
             free(self._tiles[t].slots)
         free(self._tiles)
+        free(self.row)
         free(self._base)
         free(self._signatures)
         free(self._specs)
@@ -105,18 +109,19 @@ cdef class Kernel:
                 n += 1
                 if n > 1:
                     self._events.at[n - 2].next = n - 1
-            return self.fold(row, self._events, 0 if n else -1, version)
+            if row is None:
+                self.fold(NULL, 0, self._events, 0 if n else -1, version)
+            else:
+                self.fold(<uint8_t*>PyBytes_AS_STRING(row), PyBytes_GET_SIZE(row), self._events, 0 if n else -1, version)
+            return PyBytes_FromStringAndSize(<char*>self.row, self.made)
 
-    cdef bytes fold(self, bytes row, Events events, Py_ssize_t first, int64_t version):
-        """The row after the events that follow each other from `first` on."""
+    cdef int fold(self, uint8_t* data, Py_ssize_t end, Events events, Py_ssize_t first, int64_t version) except -1:
+        """Make `row` of a row (NULL: none) and the events that follow each other from `first` on."""
         cdef int64_t event_time = 0, created = 0, newest = 0, at, last, index
-        cdef Py_ssize_t end
-        cdef uint8_t* data
         cdef Slot* part
         cdef Event* event
         try:
-            if row is not None:
-                data, end = <uint8_t*>PyBytes_AS_STRING(row), PyBytes_GET_SIZE(row)
+            if data != NULL:
                 self._check(data, end)
                 event_time, created, newest = i64(data + 12), i64(data + 20), i64(data + 28)
                 self._load(data, end)
@@ -138,10 +143,10 @@ cdef class Kernel:
         finally:
             self._reset()
 
-    cdef int64_t newest(self, bytes row) except? -1:
+    cdef int64_t newest(self, const uint8_t* data, Py_ssize_t end) except? -1:
         """The time of a row's newest event."""
-        self._check(<const uint8_t*>PyBytes_AS_STRING(row), PyBytes_GET_SIZE(row))
-        return i64(<const uint8_t*>PyBytes_AS_STRING(row) + 28)
+        self._check(data, end)
+        return i64(data + 28)
 
     cdef int _check(self, const uint8_t* data, Py_ssize_t end) except -1:
         if end < HEADER or memcmp(data, b"fs\x03", 3) != 0 or data[3] != self._id:
@@ -392,7 +397,7 @@ cdef class Kernel:
             at += size
         return at
 
-    cdef bytes _store(self, int64_t version, int64_t event_time, int64_t created, int64_t newest):
+    cdef int _store(self, int64_t version, int64_t event_time, int64_t created, int64_t newest) except -1:
         cdef Py_ssize_t size = HEADER + self._part_size(self._base), t
         cdef uint16_t n = <uint16_t>self._tiles_held
         if self._tile:
@@ -401,8 +406,14 @@ cdef class Kernel:
             size += 2
             for t in range(self._tiles_held):
                 size += 4 + self._part_size(self._tiles[t].slots)
-        cdef bytes row = PyBytes_FromStringAndSize(NULL, size)
-        cdef uint8_t* at = <uint8_t*>PyBytes_AS_STRING(row)
+        cdef uint8_t* at
+        if size > self._room:
+            at = <uint8_t*>realloc(self.row, 2 * size)
+            if at == NULL:
+                raise MemoryError
+            self.row, self._room = at, 2 * size
+        self.made = size
+        at = self.row
         memcpy(at, b"fs\x03", 3)
         at[3] = <uint8_t>self._id
         put64(at + 4, version)
@@ -416,7 +427,7 @@ cdef class Kernel:
             for t in range(self._tiles_held):
                 put32(at, <uint32_t>self._tiles[t].index)
                 at = self._store_part(at + 4, self._tiles[t].slots)
-        return row
+        return 0
 
     cdef Py_ssize_t _part_size(self, Slot* part) noexcept:
         cdef Py_ssize_t size = 2, i
@@ -560,7 +571,8 @@ cdef class Kernel:
         return 0
 
 
-include "ahead.pxi"
+include "heap.pxi"
+include "numbers.pxi"
 include "folds.pxi"
 include "batches.pxi"
 include "rows.pxi"

@@ -36,8 +36,7 @@ def filled(fold: Fold, profile: Profile, count: int, past: int, items: int, chan
     made, order = rows(profile, past, items, chance), list(range(count))
     chance.shuffle(order)
     for n in order:
-        row = bytes(bytearray(made[n % len(made)]))  # of its own, as a restored one is
-        fold.rows.update({f"{profile.name[0]}{n}".encode(): row}, len(row))
+        fold.rows.set(f"{profile.name[0]}{n}".encode(), made[n % len(made)])
     fold.rows.take()
 
 

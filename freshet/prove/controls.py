@@ -5,6 +5,7 @@
 
 import asyncio
 import uuid
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -41,7 +42,7 @@ class _Forgetful(Ring):
 
     def extend(self, hashed: Iterable[int]) -> None:
         super().extend(hashed)
-        self.seen.difference_update(hashed)
+        self.seen.difference_update(array("Q", hashed))
 
     def loaded(self, applied: int) -> None:
         super().loaded(applied)

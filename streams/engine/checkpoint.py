@@ -10,7 +10,8 @@ import asyncio
 import errno
 import fcntl
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from struct import Struct
 from time import time
@@ -25,6 +26,13 @@ from streams.fold.records import State
 OLDEST_S = 12 * 3_600
 """Kafka forgets deletions of a compacted topic after a day: rows from before one would come back."""
 BOOT = Path("/proc/sys/kernel/random/boot_id")
+LUMP = 4 << 20
+"""Bytes that a restore reads at a time, while it unpacks those before."""
+LARGE = 64 << 10
+"""A commit of so many bytes does not stay in the kernel's cache: nobody reads it before the next start, Kafka's own
+files need that memory, and where a host has to give it first, a copy there costs ten times as much. Smaller ones stay,
+until the kernel writes many of them at once."""
+_DONTCACHE = 0x80  # `RWF_DONTCACHE`, Linux 6.14
 _COMMIT, _SUM = Struct("<IIqqd"), Struct("<I")
 """Before a commit: the boot, how many records, the position after it, its bytes, the time; and a checksum of these."""
 _HEAD = _COMMIT.size + _SUM.size
@@ -47,19 +55,19 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         self._path, self._boot = path, crc32c(BOOT.read_bytes() if BOOT.exists() else b"")
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        self.position = self.records = end = 0
+        self._fd, self._flag = os.open(path, os.O_RDWR | os.O_CREAT, 0o600), _DONTCACHE
+        self.position = self.records = self._end = 0
         at_s = time()
         for commit in self.commits():
-            self.position, end, at_s = commit.position, commit.end, commit.at_s
+            self.position, self._end, at_s = commit.position, commit.end, commit.at_s
             self.records += commit.records
         if time() - at_s > OLDEST_S:
             self.clear()
         else:
-            os.truncate(self._fd, end)
+            os.truncate(self._fd, self._end)
 
     def clear(self) -> None:
-        self.position = self.records = 0
+        self.position = self.records = self._end = 0
         os.truncate(self._fd, 0)
 
     def commits(self) -> Iterator[_Commit]:
@@ -73,15 +81,46 @@ class _File:
                 return
             yield _Commit(records, position, at - length, at, at_s)
 
-    def read(self, commit: _Commit) -> bytes:
-        return os.pread(self._fd, commit.end - commit.start, commit.start)
+    def lumps(self) -> Iterator[list[_Commit]]:
+        """All of them, some that lie together at a time."""
+        some: list[_Commit] = []
+        for commit in self.commits():
+            if some and commit.end - some[0].start > LUMP:
+                yield some
+                some = []
+            some.append(commit)
+        if some:
+            yield some
+
+    def read(self, data: bytearray, start: int) -> None:
+        """Fill `data`. It may be called in a thread: it opens the file anew, whoever closes it meanwhile."""
+        with self._path.open("rb", buffering=0) as file:
+            self._uncached(lambda flag: os.preadv(file.fileno(), [data], start, flag))
+
+    def _uncached(self, call: Callable[[int], int]) -> int:
+        """Read or write so that it does not stay in the cache, where kernel and file system can."""
+        try:
+            return call(self._flag)
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP or not self._flag:
+                raise
+            self._flag = 0
+            return call(0)
 
     def append(self, batches: Sequence[bytes | bytearray], records: int, position: int) -> None:
         length = sum(map(len, batches))
         head = _COMMIT.pack(self._boot, records, position, length, time())
-        if os.writev(self._fd, [head, _SUM.pack(crc32c(head)), *batches]) != _HEAD + length:
+        parts = [head, _SUM.pack(crc32c(head)), *batches]
+        if length < LARGE:
+            written = os.pwritev(self._fd, parts, self._end)
+        else:
+            written = self._uncached(lambda flag: os.pwritev(self._fd, parts, self._end, flag))
+        if written != _HEAD + length:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
-        self.position, self.records = position, self.records + records
+        self.position, self.records, self._end = position, self.records + records, self._end + written
+
+    def take_the_place_of(self, path: Path) -> None:
+        self._path = self._path.rename(path)
 
     def close(self) -> None:
         os.close(self._fd)
@@ -118,11 +157,20 @@ class Checkpoint:
         """How many it holds, old ones with them."""
         return self._file.records
 
-    async def read(self) -> AsyncIterator[bytes]:
+    async def read(self) -> AsyncIterator[memoryview]:
         """The batches of each commit, in their order."""
-        for commit in self._file.commits():
-            yield self._file.read(commit)
-            await asyncio.sleep(0)
+        ahead: asyncio.Future[Iterator[memoryview]] | None = None
+        for some in chain(self._file.lumps(), [None]):
+            coming = asyncio.ensure_future(self._read(some)) if some else None
+            for batches in await ahead if ahead else ():
+                yield batches
+                await asyncio.sleep(0)
+            ahead = coming
+
+    async def _read(self, some: list[_Commit]) -> Iterator[memoryview]:
+        start, data = some[0].start, bytearray(some[-1].end - some[0].start)
+        await asyncio.to_thread(self._file.read, data, start)
+        return (memoryview(data)[commit.start - start : commit.end - start] for commit in some)
 
     def append(self, batches: Sequence[bytes | bytearray], records: int, position: int) -> None:
         """A commit, all of it or nothing. Raises `OSError`."""
@@ -143,7 +191,7 @@ class Checkpoint:
         """With the engine's own records as of `position` the new one is whole, and takes the old one's place."""
         assert self._new is not None
         self._new.append(packed(own), len(own), self.position)
-        self._rewritten.rename(self._path)
+        self._new.take_the_place_of(self._path)
         self._file.close()
         self._file, self._new = self._new, None
 

@@ -16,7 +16,7 @@ from streams.engine.checkpoint import Checkpoint
 from streams.engine.spill import Spill
 from streams.engine.transaction import Sent
 from streams.engine.unpacking import unpack_into
-from streams.fold.records import ROW_OVERHEAD, Own, State
+from streams.fold.records import Own, State
 from streams.fold.rows import Rows, fill
 
 LUMP = 64
@@ -37,10 +37,10 @@ class Memory:
 
     def make_room(self) -> None:
         """Where they take more, the partition with the most lets some go."""
-        excess = sum(rows.size for rows in self.sharers) - self._limit
+        excess = sum(rows.held.size for rows in self.sharers) - self._limit
         free = [rows for rows in self.sharers if not rows.rewriting]
         if excess > 0 and free:
-            max(free, key=lambda rows: rows.size).let_go(excess + self._limit // LUMP)
+            max(free, key=lambda rows: rows.held.size).let_go(excess + self._limit // LUMP)
 
 
 class KeptRows(Rows):
@@ -50,7 +50,7 @@ class KeptRows(Rows):
         super().__init__()
         self._checkpoint, self._memory, self._spare = checkpoint, memory, spare
         memory.sharers.add(self)
-        self._sent: dict[bytes, bytes] = {}
+        self._sent: dict[bytes, None] = {}
         self._own: dict[bytes, bytes] = {}
         self._loaded: list[State] = []
         """From the changelog, and not in the checkpoint yet."""
@@ -75,8 +75,7 @@ class KeptRows(Rows):
         row = spill.take(key)
         if row is not None:
             self.reads += 1
-            self.held[key] = row
-            self.size += len(row) + ROW_OVERHEAD
+            self.held.put(key, row)
         return row
 
     # Restoring
@@ -87,14 +86,14 @@ class KeptRows(Rows):
             self._checkpoint.clear()
         async for commit in self._checkpoint.read():
             own: Own = {}
-            self.size += unpack_into(commit, self.held, self._spilled, own)
+            unpack_into(commit, self.held, self._spilled, own)
             self._keep(own)
             yield own
             self._memory.make_room()
 
     def load(self, records: Collection[State]) -> Own:
         own: Own = {}
-        self.size += fill(records, self.held, self._spilled, own)
+        fill(records, self.held, self._spilled, own)
         self._keep(own)
         self._loaded += records
         return own
@@ -162,7 +161,7 @@ class KeptRows(Rows):
         for keys in _in_steps(list(self.held)):
             skipped = {key for key in keys if key in self.changed or key in self._sent}
             self._skipped |= skipped
-            self._checkpoint.add([(key, self.held[key]) for key in keys if key not in skipped])
+            self._checkpoint.add(self.held.rows([key for key in keys if key not in skipped]))
             await asyncio.sleep(0)
         while self._skipped:
             self._commit = asyncio.get_running_loop().create_future()
@@ -171,20 +170,10 @@ class KeptRows(Rows):
         self._skipped = None
 
     def let_go(self, excess: int) -> None:
-        """Spill the rows that came in first, about so many bytes, but no change that is not committed."""
-        going: dict[bytes, bytes] = {}
-        for key, row in self.held.items():
-            if key not in self.changed and key not in self._sent:
-                going[key] = row
-                excess -= len(row) + ROW_OVERHEAD
-                if excess <= 0:
-                    break
+        """Spill about so many bytes of rows, but no change that is not committed."""
         if self._spill is None:
             self._spill = Spill(self._checkpoint.folder)
-        self._spill.put(going)
-        for key, row in going.items():
-            del self.held[key]
-            self.size -= len(row) + ROW_OVERHEAD
+        self._spill.put(self.held.cold(excess, self.changed, self._sent))
 
     def forget(self) -> None:
         """What was restored does not fit together: the next restore begins at the beginning."""

@@ -11,7 +11,7 @@ from typing import Protocol
 from freshet.settings import Settings
 from streams.engine.owner import outputs
 from streams.fold.records import Record
-from streams.fold.rows import Rows
+from streams.fold.rows import Heap, Rows
 from streams.fold.states import Fold
 
 _LONG, _INT = Struct(">q"), Struct(">i")
@@ -44,12 +44,11 @@ class StateRows(Rows):
 
     def take(self) -> list[tuple[bytes, bytes]]:
         """What changed, which is in the state then."""
-        changed, self.changed = self.changed, {}
-        self._state.put_all({key.decode(TEXT): row for key, row in changed.items()})
+        changed = super().take()
+        self._state.put_all({key.decode(TEXT): row for key, row in changed})
         if len(self.held) > HELD:
-            self.held.clear()
-        self.held |= changed
-        return list(changed.items())
+            self.held = Heap()
+        return changed
 
 
 class Step:

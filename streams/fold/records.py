@@ -15,9 +15,6 @@ DEAD_VALUE_MAX, DEAD_KEY_MAX = 512 * 1024, 64 * 1024
 """A dead letter quotes values up to this size, and so much of a key, which is its own key, too; base64 makes a third
 more of both, and all must fit into a batch."""
 
-ROW_OVERHEAD = 150
-"""Bytes of memory that a row takes beside its own: its key, two objects, its share of the dictionary."""
-
 Record = tuple[int, bytes | None, bytes | None]
 """(offset, key, value) as it is in Kafka or in the archive."""
 Row = tuple[bytes | None, bytes | None]

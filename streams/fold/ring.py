@@ -8,6 +8,11 @@ from array import array
 from collections.abc import Iterable
 from struct import Struct
 
+try:
+    from streams.kernel import Numbers
+except ImportError:  # no C compiler where Freshet was installed
+    Numbers = set  # type: ignore[assignment,misc]
+
 BLOCK = 512
 """Ids in a block. A commit writes only the blocks that changed, so this bounds what it writes (4 KiB a block)."""
 KEY = b"\0ring"
@@ -30,7 +35,7 @@ class Ring:
         self._index, self._fresh = 0, array("Q")
         self._blocks: dict[int, array[int]] = {}
         self._changed: dict[int, array[int] | None] = {}
-        self.seen: set[int] = set()
+        self.seen = Numbers()
 
     def add(self, hashed: int) -> None:
         """Remember one id that is not in `seen`."""
@@ -81,6 +86,8 @@ class Ring:
         if len(self._fresh) != applied % BLOCK or not whole or not contiguous:
             held = f"{len(full)} blocks and {len(self._fresh)} ids"
             raise BadRing(f"the dedup ring holds {held}, which does not follow from {applied} applied events")
-        self.seen = set(self._fresh).union(*self._blocks.values())
+        self.seen = Numbers()
+        for block in (self._fresh, *self._blocks.values()):
+            self.seen.update(block)
         for index in full[: max(0, len(full) - self._kept)]:  # the window was made smaller
             self._drop(index)

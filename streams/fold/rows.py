@@ -1,20 +1,71 @@
 """The rows of one partition by their keys, in memory. Where else they are kept is left to whoever runs the fold."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator
 
-from streams.fold.records import ROW_OVERHEAD, Own, State
+from streams.fold.records import Own, State
 from streams.profiles import is_meta_key
+
+OVERHEAD = 150
+"""Bytes of memory that a row takes beside its own in a dictionary: its key, two objects, its share of the table."""
+
+
+class PlainHeap:
+    """Rows by their keys, and how many bytes of memory they take."""
+
+    def __init__(self) -> None:
+        self._rows: dict[bytes, bytes] = {}
+        self.size = 0
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(list(self._rows))
+
+    def rows(self, keys: Collection[bytes]) -> list[tuple[bytes, bytes]]:
+        """These keys with their rows. Raises `KeyError`."""
+        return [(key, self._rows[key]) for key in keys]
+
+    def get(self, key: bytes) -> bytes | None:
+        return self._rows.get(key)
+
+    def put(self, key: bytes, row: bytes) -> None:
+        before = self._rows.get(key)
+        self.size += len(row) + OVERHEAD if before is None else len(row) - len(before)
+        self._rows[key] = row
+
+    def drop(self, key: bytes) -> None:
+        row = self._rows.pop(key, None)
+        if row is not None:
+            self.size -= len(row) + OVERHEAD
+
+    def cold(self, size: int, *pinned: Container[bytes]) -> dict[bytes, bytes]:
+        """Let rows of about so many bytes go, those first that are likely to be asked for last; none that is pinned."""
+        before, found = self.size, dict[bytes, bytes]()
+        for key in self:
+            if before - self.size >= size:
+                break
+            if not any(key in keys for keys in pinned):
+                found[key] = self._rows[key]
+                self.drop(key)
+        return found
+
+
+try:
+    from streams.kernel import Heap as Heap
+except ImportError:  # no C compiler where Freshet was installed
+    Heap = PlainHeap  # type: ignore[assignment,misc]
 
 
 class Rows:
-    """A mapping from key to row; `changed` is what the next snapshot takes."""
+    """A mapping from key to row; `changed` are the keys whose rows the next snapshot takes."""
 
     def __init__(self) -> None:
-        self.held: dict[bytes, bytes] = {}
+        self.held = Heap()
         """Those in memory."""
-        self.changed: dict[bytes, bytes] = {}
-        self.size = self.reads = 0
-        """Bytes of those in memory; rows that were read from elsewhere."""
+        self.changed: dict[bytes, None] = {}
+        self.reads = 0
+        """Rows that were read from elsewhere."""
 
     def __len__(self) -> int:
         return len(self.held)
@@ -26,44 +77,31 @@ class Rows:
     def get(self, key: bytes) -> bytes | None:
         return self.held.get(key)
 
-    def set(self, key: bytes, row: bytes, before: bytes | None) -> None:
-        """`before`: what `get` gave."""
-        self.update({key: row}, len(row) - len(before or b""))
-
-    def update(self, rows: Mapping[bytes, bytes], growth: int) -> None:
-        """Set many, which have so many bytes more than what `get` gave."""
-        had = len(self.held)
-        self.held.update(rows)
-        self.changed.update(rows)
-        self.size += growth + (len(self.held) - had) * ROW_OVERHEAD
+    def set(self, key: bytes, row: bytes) -> None:
+        self.held.put(key, row)
+        self.changed[key] = None
 
     def load(self, records: Collection[State]) -> Own:
         """Records of a changelog, in their order. The engine's own among them."""
         own: Own = {}
-        self.size += fill(records, self.held, {}, own)
+        fill(records, self.held, {}, own)
         return own
 
     def take(self) -> list[tuple[bytes, bytes]]:
         """What has changed since it was taken last."""
         changed, self.changed = self.changed, {}
-        return list(changed.items())
+        return self.held.rows(changed)
 
 
-def fill(records: Iterable[State], held: dict[bytes, bytes], spilled: dict[bytes, int], own: Own) -> int:
-    """Put records into these, in their order. By how many bytes that makes `held` larger."""
-    growth = 0
+def fill(records: Iterable[State], held: Heap, spilled: dict[bytes, int], own: Own) -> None:
+    """Put records into these, in their order."""
     for key, row in records:
         if is_meta_key(key):
             own[key] = row
             continue
-        before = held.get(key)
-        if before is not None:
-            growth -= len(before) + ROW_OVERHEAD
-        elif spilled:
+        if spilled:
             spilled.pop(key, None)
-        if row is not None:
-            held[key] = row
-            growth += len(row) + ROW_OVERHEAD
-        elif before is not None:
-            del held[key]
-    return growth
+        if row is None:
+            held.drop(key)
+        else:
+            held.put(key, row)

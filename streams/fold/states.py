@@ -132,7 +132,7 @@ class ProfileFold(Fold, Generic[P]):
         if len(after) > ROW_MAX:
             self.too_large(key, version, len(after))
         else:
-            self.rows.set(key, after, row)
+            self.rows.set(key, after)
 
     def too_large(self, key: bytes, version: int, size: int) -> None:
         """A state that no batch can carry stays as it was: stopping would stop every key."""

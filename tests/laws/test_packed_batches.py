@@ -9,7 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streams.engine import batches, unpacking
-from streams.fold.records import Row, State
+from streams.fold.records import Own, Row, State
+from streams.fold.rows import Heap
 
 pytestmark = pytest.mark.skipif(batches.pack is None, reason="no kernel was built here: no C compiler")
 
@@ -61,19 +62,22 @@ def test_rows_come_out_of_them_as_they_went_in_or_not_at_all(
         packed = bytearray(b"".join(batches.packed(records)))
     spilled = {key: 7 for key in KEYS[:3] if key not in held}
 
-    def filled() -> tuple[object, ...]:
-        into = dict(held), dict(spilled), dict[bytes, bytes | None]()
-        return unpacking.unpack_into(bytes(packed), *into), *into, list(into[0])
+    def filled() -> tuple[dict[bytes, bytes], dict[bytes, int], Own]:
+        heap, places, own = Heap(), dict(spilled), dict[bytes, bytes | None]()
+        for key, row in held.items():
+            heap.put(key, row)
+        unpacking.unpack_into(bytes(packed), heap, places, own)
+        return dict(heap.rows(list(heap))), places, own
 
     compiled = filled()
     with patch.object(unpacking, "fill_packed", None):
         assert filled() == compiled
     newest = dict(records)
-    assert compiled[1] == {
+    assert compiled[0] == {
         key: row for key, row in {**held, **newest}.items() if row is not None and not key.startswith(b"\0")
     }
-    assert compiled[2].keys() == spilled.keys() - newest.keys()
-    assert compiled[3] == {key: row for key, row in newest.items() if key.startswith(b"\0")}
+    assert compiled[1].keys() == spilled.keys() - newest.keys()
+    assert compiled[2] == {key: row for key, row in newest.items() if key.startswith(b"\0")}
     if records:
         packed[-1 - data.draw(st.integers(0, min(40, len(packed)) - 1))] ^= 1 << data.draw(st.integers(0, 7))
         with pytest.raises(unpacking.BadBatch):
@@ -84,7 +88,7 @@ def test_rows_come_out_of_them_as_they_went_in_or_not_at_all(
 @pytest.mark.parametrize("by", [unpacking.fill_packed, None], ids=["compiled", "plain"])
 def test_a_hole_in_a_file_is_no_batch(wrong: bytes, by: object) -> None:
     with patch.object(unpacking, "fill_packed", by), pytest.raises(unpacking.BadBatch):
-        unpacking.unpack_into(wrong, {}, {}, {})
+        unpacking.unpack_into(wrong, Heap(), {}, {})
 
 
 def test_a_row_that_no_batch_can_hold_is_refused() -> None:

@@ -116,7 +116,7 @@ def _checkpoint_of_uncommitted() -> Iterator[None]:
     def committed(self: kept.KeptRows, own: Any, sent: Sent) -> None:
         real(self, own, sent)
         assert self._checkpoint is not None
-        self._checkpoint.append(packed(self.changed.items()), len(self.changed), self.position)
+        self._checkpoint.append(packed(self.held.rows(self.changed)), len(self.changed), self.position)
 
     with patch.object(kept.KeptRows, "committed", committed):
         yield
@@ -128,7 +128,7 @@ async def _without_waiting(self: kept.KeptRows) -> None:
     self._checkpoint.begin()
     if self._spill is not None:
         self._checkpoint.add(list(self._spill.move(list(self._spill.places)).items()))
-    self._checkpoint.add([(k, row) for k, row in self.held.items() if k not in self.changed and k not in self._sent])
+    self._checkpoint.add(self.held.rows([k for k in self.held if k not in self.changed and k not in self._sent]))
     self._checkpoint.finish(list(self._own.items()))
 
 

@@ -300,13 +300,13 @@ def test_a_ring_remembers_at_least_its_window_and_little_more(
             for key, value in log.items():
                 ring.load(key, value)
             ring.loaded(n + 1)
-    assert set(range(max(0, count - window), count)) <= ring.seen
+    assert set(range(max(0, count - window), count)) <= set(ring.seen)
     assert len(ring.seen) <= min(count, window + BLOCK - 1)
     other = Ring(windows[1] * BLOCK)
     for key, value in (log | dict(ring.records())).items():
         other.load(key, value)
     other.loaded(count)
-    assert set(range(max(0, count - min(windows) * BLOCK), count)) <= other.seen
+    assert set(range(max(0, count - min(windows) * BLOCK), count)) <= set(other.seen)
     assert len(other.seen) <= windows[1] * BLOCK + BLOCK - 1
 
 
