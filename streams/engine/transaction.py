@@ -6,20 +6,19 @@ when, is left to `streams.engine.owner`.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
-from streams.engine.batches import BATCH_BYTES, Batch, batches
-from streams.fold.records import Row
+from streams.engine.batches import BATCH_BYTES, Batch
 
 TIMEOUT_MS = 15_000
 """A transaction that its owner left open holds up readers for so long; a new owner ends it at once."""
 REQUEST_TIMEOUT_MS = 20_000
 
-Outputs = Mapping[TopicPartition, Iterable[Row]]
+Outputs = Mapping[TopicPartition, list[Batch]]
 
 
 class Sent(NamedTuple):
@@ -61,14 +60,13 @@ class Transactions:
 
         On any exception the process must be left.
         """
-        packed = {t: batches(rows) for t, rows in outputs.items()}  # before the transaction: may raise
         await self._producer.begin_transaction()
-        sent = await asyncio.gather(*(self._send(target, some) for target, some in packed.items()))
+        sent = await asyncio.gather(*(self._send(target, some) for target, some in outputs.items()))
         await self._producer.send_offsets_to_transaction(
             {self._source: OffsetAndMetadata(next_offset, "")}, self._group
         )
         await self._producer.commit_transaction()
-        return dict(zip(packed, sent, strict=True))
+        return dict(zip(outputs, sent, strict=True))
 
     async def _send(self, target: TopicPartition, some: list[Batch]) -> Sent:
         """aiokafka commits although one has failed, so each one's future is asked."""

@@ -12,7 +12,7 @@ from unittest.mock import patch
 from aiokafka.structs import OffsetAndMetadata
 
 from streams.engine import kept, restore, stage, transaction
-from streams.engine.batches import batches, packed
+from streams.engine.batches import packed
 from streams.engine.transaction import Outputs, Sent, Transactions
 from streams.fold import ring
 from streams.sinks import online
@@ -21,18 +21,16 @@ from tests.sim.broker import Consumer
 
 
 async def _without_awaiting(self: Transactions, outputs: Outputs, next_offset: int) -> None:
-    made = {target: batches(rows) for target, rows in outputs.items()}
     await self._producer.begin_transaction()
-    await asyncio.gather(*(self._send(target, sent) for target, sent in made.items()))
+    await asyncio.gather(*(self._send(target, sent) for target, sent in outputs.items()))
     offsets = {self._source: OffsetAndMetadata(next_offset, "")}
     await self._producer.send_offsets_to_transaction(offsets, self._group)
     await self._producer.commit_transaction()
 
 
 async def _offsets_outside(self: Transactions, outputs: Outputs, next_offset: int) -> None:
-    made = {target: batches(rows) for target, rows in outputs.items()}
     await self._producer.begin_transaction()
-    sent = await asyncio.gather(*(self._send(target, sent) for target, sent in made.items()))
+    sent = await asyncio.gather(*(self._send(target, sent) for target, sent in outputs.items()))
     await asyncio.gather(*(future for futures in sent for future in futures))
     broker, process = self._producer.broker, self._producer._process
     await process.request(lambda: broker.commit(self._source, next_offset))
