@@ -19,23 +19,31 @@ cdef inline uint8_t* put_varint(uint8_t* at, uint64_t value) noexcept nogil:
     at[0] = <uint8_t>value
     return at + 1
 
-cdef inline Py_ssize_t field_size(bytes field):
-    """Of a key or a value with its length before it; a missing one has length -1. Lengths are zigzag."""
-    if field is None:
-        return 1
-    return varint_size(2 * PyBytes_GET_SIZE(field)) + PyBytes_GET_SIZE(field)
+cdef struct Pair:
+    Text key, row       # size -1: there is none
 
-cdef inline uint8_t* put_field(uint8_t* at, bytes field):
-    if field is None:
+cdef inline Py_ssize_t field_size(Text* field) noexcept nogil:
+    """Of a key or a value with its length before it. Lengths are zigzag."""
+    return 1 if field.size < 0 else varint_size(2 * field.size) + field.size
+
+cdef inline uint8_t* put_field(uint8_t* at, Text* field) noexcept nogil:
+    if field.size < 0:
         at[0] = 1
         return at + 1
-    at = put_varint(at, 2 * PyBytes_GET_SIZE(field))
-    memcpy(at, PyBytes_AS_STRING(field), PyBytes_GET_SIZE(field))
-    return at + PyBytes_GET_SIZE(field)
+    at = put_varint(at, 2 * field.size)
+    memcpy(at, field.data, field.size)
+    return at + field.size
 
-cdef inline Py_ssize_t body_size(Py_ssize_t n, bytes key, bytes value):
+cdef inline Py_ssize_t body_size(Py_ssize_t n, Pair* pair) noexcept nogil:
     """Of the n-th record of a batch: attributes, no time of its own, its number, key, value, no headers."""
-    return 3 + varint_size(2 * n) + field_size(key) + field_size(value)
+    return 3 + varint_size(2 * n) + field_size(&pair.key) + field_size(&pair.row)
+
+cdef inline Text borrowed(bytes data):
+    cdef Text text
+    text.data, text.size = NULL, -1
+    if data is not None:
+        text.data, text.size = PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)
+    return text
 
 
 cdef inline int64_t get_varint(const uint8_t* data, Py_ssize_t* at, Py_ssize_t end) except? -2:
@@ -104,41 +112,53 @@ def fill(const uint8_t[::1] data, Py_ssize_t at, Py_ssize_t end, Heap held, dict
                 held.write_raw(one.key.data, one.key.size, one.hash, <const uint8_t*>one.row.data, one.row.size)
 
 
-def pack(list rows, Py_ssize_t most):
-    """[(a batch without its header, how many records)] of (key, value), in their order; each at most so many bytes.
+def pack(Heap held, keys, list rows, Py_ssize_t most):
+    """[(a batch without its header, how many records)] of keys with their rows and of (key, value), in their order.
 
-    Raises `ValueError` for a record that does not fit.
+    Each has at most so many bytes. Raises `KeyError`, and `ValueError` for a record that does not fit.
     """
-    cdef Py_ssize_t start = 0, n = 0, size = BATCH_HEADER, body
+    cdef Py_ssize_t count = 0, start = 0, n = 0, size = BATCH_HEADER, body
+    cdef Pair* pairs = <Pair*>malloc(sizeof(Pair) * (len(keys) + len(rows) + 1))
     cdef bytes key, value
+    if pairs == NULL:
+        raise MemoryError
     packed = []
-    while start < len(rows):
-        while start + n < len(rows):
-            key, value = rows[start + n]
-            body = body_size(n, key, value)
-            body += varint_size(2 * body)
-            if size + body > most - (n > 0):  # aiokafka's, too, leaves the last byte to a first record alone
-                break
-            size += body
-            n += 1
-        if not n:
-            raise ValueError(f"a record of {len(value or b'')} bytes does not fit into a batch of {most}")
-        packed.append((_packed(rows, start, n, size), n))
-        start, n, size = start + n, 0, BATCH_HEADER
+    try:
+        held.fetch(keys)
+        for key in keys:
+            pairs[count].key, pairs[count].row = borrowed(key), held.text(key)
+            count += 1
+        for key, value in rows:
+            pairs[count].key, pairs[count].row = borrowed(key), borrowed(value)
+            count += 1
+        while start < count:
+            while start + n < count:
+                body = body_size(n, &pairs[start + n])
+                body += varint_size(2 * body)
+                if size + body > most - (n > 0):  # aiokafka's, too, leaves the last byte to a first record alone
+                    break
+                size += body
+                n += 1
+            if not n:
+                raise ValueError(f"a record of {max(0, pairs[start].row.size)} bytes does not fit into a batch of {most}")
+            packed.append((_packed(&pairs[start], n, size), n))
+            start, n, size = start + n, 0, BATCH_HEADER
+    finally:
+        free(pairs)
     return packed
 
 
-cdef bytearray _packed(list rows, Py_ssize_t start, Py_ssize_t count, Py_ssize_t size):
+cdef bytearray _packed(Pair* pairs, Py_ssize_t count, Py_ssize_t size):
     cdef bytearray batch = PyByteArray_FromStringAndSize(NULL, size)
     cdef uint8_t* at = <uint8_t*>PyByteArray_AS_STRING(batch) + BATCH_HEADER
-    cdef bytes key, value
     cdef Py_ssize_t n
     for n in range(count):
-        key, value = rows[start + n]
-        at = put_varint(at, 2 * body_size(n, key, value))
+        if n + AHEAD < count:
+            fetch_bytes(<const uint8_t*>pairs[n + AHEAD].row.data, pairs[n + AHEAD].row.size)
+        at = put_varint(at, 2 * body_size(n, &pairs[n]))
         at[0] = at[1] = 0
         at = put_varint(at + 2, 2 * n)
-        at = put_field(put_field(at, key), value)
+        at = put_field(put_field(at, &pairs[n].key), &pairs[n].row)
         at[0] = 0
         at += 1
     return batch

@@ -200,26 +200,12 @@ cdef class Heap:
         return None if block == NULL else row_of(block)
 
     def rows(self, keys):
-        cdef Py_ssize_t n = 0, k = 0
         cdef bytes key
-        cdef Block** blocks = <Block**>malloc(sizeof(Block*) * (len(keys) + 1))
+        cdef Text row
         cdef list found = []
-        if blocks == NULL:
-            raise MemoryError
-        try:
-            self.fetch(keys)
-            for key in keys:
-                blocks[n] = self.find(key)
-                if blocks[n] == NULL:
-                    raise KeyError(key)
-                n += 1
-            for key in keys:
-                if k + AHEAD < n:
-                    fetch_bytes(row_in(blocks[k + AHEAD]), blocks[k + AHEAD].size)
-                found.append((key, row_of(blocks[k])))
-                k += 1
-        finally:
-            free(blocks)
+        for key in keys:
+            row = self.text(key)
+            found.append((key, row.data[: row.size]))
         return found
 
     def put(self, bytes key not None, bytes row not None):
@@ -252,6 +238,15 @@ cdef class Heap:
 
     cdef Block* find(self, bytes key) except? NULL:
         return self._place(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), <size_t>hash(key)).block
+
+    cdef Text text(self, bytes key) except *:
+        """The row, until it is put again. Raises `KeyError`."""
+        cdef Block* block = self.find(key)
+        cdef Text text
+        if block == NULL:
+            raise KeyError(key)
+        text.data, text.size = <const char*>row_in(block), block.size
+        return text
 
     cdef int write(self, bytes key, const uint8_t* row, Py_ssize_t size) except -1:
         return self.write_raw(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), <size_t>hash(key), row, size)

@@ -62,7 +62,7 @@ def measured(users: int, items: int, events: int, past: int) -> np.ndarray:
         times.append(process_time())
         snapshot = first.snapshot()
         times.append(process_time())
-        packed([*snapshot.rows, *snapshot.records])
+        packed(snapshot.records, snapshot.rows)
         times.append(process_time())
         second.fold([(handed + n, None, delta) for n, (_, delta) in enumerate(snapshot.deltas)])
         handed += len(snapshot.deltas)

@@ -16,12 +16,14 @@ from aiokafka.protocol.types import Int16, Int32, String
 from crc32c import crc32c
 
 from streams.fold.records import Row
+from streams.fold.rows import Heap, TakenRows
 
 try:
     from streams.kernel import pack
 except ImportError:  # no C compiler where Freshet was installed
     pack = None  # type: ignore[assignment]
 
+NONE = TakenRows(Heap(), ())
 BATCH_BYTES = 1_000_000
 """A batch is one record to the broker's limit (1,048,588 by default, checked by `streams.topics`)."""
 HEADER = Struct(">qiibIhiqqqhii")
@@ -59,14 +61,18 @@ class PackedBatch:
 Batch: TypeAlias = PackedBatch | BatchBuilder
 
 
-def batches(rows: Iterable[Row]) -> list[Batch]:
-    """Rows in their order, in as few batches as hold them. Raises `ValueError` for a row that none can hold."""
+def batches(rows: Iterable[Row], taken: TakenRows = NONE) -> list[Batch]:
+    """What was taken, then rows, in their order, in as few batches as hold them.
+
+    Raises `ValueError` for a row that none can hold.
+    """
     at_ms = int(time() * 1000)
     if pack is not None:
-        return [PackedBatch(data, records, at_ms) for data, records in pack(list(rows), BATCH_BYTES)]
+        full = pack(taken.held, taken.which, list(rows), BATCH_BYTES)
+        return [PackedBatch(data, records, at_ms) for data, records in full]
     made: list[Batch] = []
     batch = _builder()
-    for key, value in rows:
+    for key, value in (*taken, *rows):
         if batch.append(timestamp=at_ms, key=key, value=value) is None:
             made.append(batch)
             batch = _builder()
@@ -83,9 +89,9 @@ def _builder() -> BatchBuilder:
     return BatchBuilder(BATCH_BYTES, 0, is_transactional=1)
 
 
-def packed(rows: Iterable[Row]) -> list[bytes | bytearray]:
+def packed(rows: Iterable[Row], taken: TakenRows = NONE) -> list[bytes | bytearray]:
     """The batches that no producer sends."""
-    made = batches(rows)
+    made = batches(rows, taken)
     for batch in made:
         batch._set_producer_state(-1, -1, -1)
     return [built(batch) for batch in made]

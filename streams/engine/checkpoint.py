@@ -22,6 +22,7 @@ from crc32c import crc32c
 from freshet.settings import Settings
 from streams.engine.batches import packed
 from streams.fold.records import State
+from streams.fold.rows import TakenRows
 
 OLDEST_S = 12 * 3_600
 """Kafka forgets deletions of a compacted topic after a day: rows from before one would come back."""
@@ -182,10 +183,11 @@ class Checkpoint:
         """Begin to rewrite it. From now on `append` writes to both."""
         self._new = _File(self._rewritten)
 
-    def add(self, rows: Sequence[State]) -> None:
+    def add(self, rows: Sequence[State] | TakenRows) -> None:
         """Rows for the new one alone."""
         assert self._new is not None
-        self._new.append(packed(rows), len(rows), 0)
+        made = packed((), rows) if isinstance(rows, TakenRows) else packed(rows)
+        self._new.append(made, len(rows), 0)
 
     def finish(self, own: Sequence[State]) -> None:
         """With the engine's own records as of `position` the new one is whole, and takes the old one's place."""

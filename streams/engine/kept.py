@@ -17,7 +17,7 @@ from streams.engine.spill import Spill
 from streams.engine.transaction import Sent
 from streams.engine.unpacking import unpack_into
 from streams.fold.records import Own, State
-from streams.fold.rows import Rows, fill
+from streams.fold.rows import Rows, TakenRows, fill
 
 LUMP = 64
 """Rows leave memory a 64th of it at a time."""
@@ -120,7 +120,7 @@ class KeptRows(Rows):
 
     # Committing
 
-    def take(self) -> list[tuple[bytes, bytes]]:
+    def take(self) -> TakenRows:
         """It is now on its way."""
         self._sent = self.changed
         return super().take()
@@ -161,7 +161,7 @@ class KeptRows(Rows):
         for keys in _in_steps(list(self.held)):
             skipped = {key for key in keys if key in self.changed or key in self._sent}
             self._skipped |= skipped
-            self._checkpoint.add(self.held.rows([key for key in keys if key not in skipped]))
+            self._checkpoint.add(TakenRows(self.held, [key for key in keys if key not in skipped]))
             await asyncio.sleep(0)
         while self._skipped:
             self._commit = asyncio.get_running_loop().create_future()

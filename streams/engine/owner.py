@@ -18,15 +18,15 @@ from streams.engine.kept import KeptRows
 from streams.engine.leave import leave
 from streams.engine.metrics import CHECKPOINT_SECONDS, COMMIT_SECONDS, ROWS
 from streams.engine.transaction import Outputs, Sent, Transactions
-from streams.fold.records import Own, Row, Snapshot, encode_json
-from streams.fold.states import Fold
+from streams.fold.records import Own, Row, encode_json
+from streams.fold.states import Fold, Snapshot
 from streams.topics import DEAD_LETTERS, ITEM_DELTAS
 
 
 def outputs(settings: Settings, log: str, partition: int, snapshot: Snapshot) -> dict[TopicPartition, list[Row]]:
-    """Where each part of a snapshot goes. Rows stay in their source's partition."""
+    """Where each part of a snapshot goes. First comes what goes, behind its rows, to their source's partition."""
     out: dict[TopicPartition, list[Row]] = defaultdict(list)
-    out[TopicPartition(settings.topic(log), partition)] = [*snapshot.rows, *snapshot.records]
+    out[TopicPartition(settings.topic(log), partition)] = [*snapshot.records]
     for target, delta in snapshot.deltas:
         out[TopicPartition(settings.topic(ITEM_DELTAS), target)].append((None, delta))
     for letter in snapshot.rejected:
@@ -92,10 +92,11 @@ class Owner:
             ROWS.labels(name).inc(cut.rows)
 
     def _cut(self) -> Cut:
-        """A snapshot, packed: of its rows no second copy waits for the transaction."""
+        """A snapshot, packed before anything is folded again."""
         snapshot = self.fold.snapshot()
         out = outputs(self._settings, self.fold.log, self.fold.partition, snapshot)
-        packed = {target: batches(rows) for target, rows in out.items()}
+        (log, own), *others = out.items()
+        packed = {log: batches(own, snapshot.rows)} | {target: batches(records) for target, records in others}
         return Cut(packed, dict(snapshot.records), len(snapshot.rows), snapshot.next_offset)
 
     def _keep(self, own: Own, sent: Sent) -> None:

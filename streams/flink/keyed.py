@@ -11,7 +11,7 @@ from typing import Protocol
 from freshet.settings import Settings
 from streams.engine.owner import outputs
 from streams.fold.records import Record
-from streams.fold.rows import Heap, Rows
+from streams.fold.rows import Heap, Rows, TakenRows
 from streams.fold.states import Fold
 
 _LONG, _INT = Struct(">q"), Struct(">i")
@@ -42,7 +42,7 @@ class StateRows(Rows):
         row = self.held.get(key)
         return self._state.get(key.decode(TEXT)) if row is None else row
 
-    def take(self) -> list[tuple[bytes, bytes]]:
+    def take(self) -> TakenRows:
         """What changed, which is in the state then."""
         changed = super().take()
         self._state.put_all({key.decode(TEXT): row for key, row in changed})
@@ -68,11 +68,9 @@ class Step:
                 self._own.remove(key.decode(TEXT))
             else:
                 self._own.put(key.decode(TEXT), value)
-        return pack(
-            (target.topic, target.partition, key, value)
-            for target, rows in outputs(self._settings, fold.log, partition, snapshot).items()
-            for key, value in rows
-        )
+        (log, own), *others = outputs(self._settings, fold.log, partition, snapshot).items()
+        written = ((log, [*snapshot.rows, *own]), *others)
+        return pack((target.topic, target.partition, key, value) for target, rows in written for key, value in rows)
 
     def _open(self, partition: int) -> Fold:
         fold = self._folds[partition] = self._make(partition)

@@ -1,9 +1,8 @@
-"""What goes into a fold and what comes out of it: records, rows, the meta record, dead letters, a snapshot.
+"""What goes into a fold and what comes out of it: records, rows, the meta record, dead letters.
 
 Only shapes and their bytes; the folds fill them, `streams.engine.owner` sends them.
 """
 
-from dataclasses import dataclass
 from typing import Self
 
 import msgspec
@@ -64,17 +63,3 @@ class DeadLetter(msgspec.Struct):
 
 encode_json = msgspec.json.Encoder().encode
 decode_meta = msgspec.json.Decoder(Meta).decode
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """All that changed since the last one.
-
-    `rows` are states, `records` the engine's own (meta, ring), `deltas` go to a partition of the next stage each.
-    """
-
-    rows: list[tuple[bytes, bytes]]
-    records: list[tuple[bytes, bytes | None]]
-    deltas: list[tuple[int, bytes]]
-    rejected: list[DeadLetter]
-    next_offset: int

@@ -57,6 +57,19 @@ except ImportError:  # no C compiler where Freshet was installed
     Heap = PlainHeap  # type: ignore[assignment,misc]
 
 
+class TakenRows:
+    """Some keys and their rows as they are in memory: to be read or packed before anything is folded again."""
+
+    def __init__(self, held: Heap, which: Collection[bytes]) -> None:
+        self.held, self.which = held, which
+
+    def __len__(self) -> int:
+        return len(self.which)
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        return iter(self.held.rows(self.which))
+
+
 class Rows:
     """A mapping from key to row; `changed` are the keys whose rows the next snapshot takes."""
 
@@ -87,10 +100,10 @@ class Rows:
         fill(records, self.held, {}, own)
         return own
 
-    def take(self) -> list[tuple[bytes, bytes]]:
+    def take(self) -> TakenRows:
         """What has changed since it was taken last."""
         changed, self.changed = self.changed, {}
-        return self.held.rows(changed)
+        return TakenRows(self.held, changed)
 
 
 def fill(records: Iterable[State], held: Heap, spilled: dict[bytes, int], own: Own) -> None:

@@ -5,6 +5,7 @@ What a record does to a state is left to the subclasses in `streams.fold.users` 
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from streams.events import Event, Micros
@@ -15,18 +16,31 @@ from streams.fold.records import (
     Meta,
     Own,
     Record,
-    Snapshot,
     State,
     decode_meta,
     encode_json,
 )
-from streams.fold.rows import Rows
+from streams.fold.rows import Rows, TakenRows
 from streams.profiles import BadState, Profile
 
 if TYPE_CHECKING:
     from streams.kernel import Items, Users
 
 P = TypeVar("P", bound=Profile)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that changed since the last one.
+
+    `rows` are states, `records` the engine's own (meta, ring), `deltas` go to a partition of the next stage each.
+    """
+
+    rows: TakenRows
+    records: list[tuple[bytes, bytes | None]]
+    deltas: list[tuple[int, bytes]]
+    rejected: list[DeadLetter]
+    next_offset: int
 
 
 class Gap(RuntimeError):

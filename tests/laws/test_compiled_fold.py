@@ -130,7 +130,14 @@ def _fold(fold: ProfileFold[Profile], records: list[Record]) -> str:
 
 def _cut(fold: ProfileFold[Profile]) -> tuple[object, ...]:
     snapshot = fold.snapshot()
-    return snapshot.rows, snapshot.records, snapshot.deltas, snapshot.rejected, len(fold.rows), encode_json(fold.meta)
+    return (
+        list(snapshot.rows),
+        snapshot.records,
+        snapshot.deltas,
+        snapshot.rejected,
+        len(fold.rows),
+        encode_json(fold.meta),
+    )
 
 
 @contextmanager

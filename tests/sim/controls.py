@@ -15,6 +15,7 @@ from streams.engine import kept, restore, stage, transaction
 from streams.engine.batches import packed
 from streams.engine.transaction import Outputs, Sent, Transactions
 from streams.fold import ring
+from streams.fold.rows import TakenRows
 from streams.sinks import online
 from tests.sim import store
 from tests.sim.broker import Consumer
@@ -114,7 +115,7 @@ def _checkpoint_of_uncommitted() -> Iterator[None]:
     def committed(self: kept.KeptRows, own: Any, sent: Sent) -> None:
         real(self, own, sent)
         assert self._checkpoint is not None
-        self._checkpoint.append(packed(self.held.rows(self.changed)), len(self.changed), self.position)
+        self._checkpoint.append(packed((), TakenRows(self.held, self.changed)), len(self.changed), self.position)
 
     with patch.object(kept.KeptRows, "committed", committed):
         yield

@@ -208,10 +208,10 @@ async def _are_a_mapping(folder: Path, steps: list[tuple[str, int, bytes]], most
             current.pop(key, None)
             last.pop(key, None)
         elif what == "take" and taken is None:
-            taken, coming = mine.take(), dict(current)
+            taken, coming = list(mine.take()), dict(current)
         elif what == "commit":
             if taken is None:
-                taken, coming = mine.take(), dict(current)
+                taken, coming = list(mine.take()), dict(current)
             await committed(*taken, (META, b"%d" % n))
             taken, last = None, coming
         elif what == "rewrite" and (rewriting is None or rewriting.done()):
@@ -240,7 +240,7 @@ async def test_rows_leave_memory_a_lump_at_a_time_and_come_back(tmp_path: Path) 
         mine.set(b"k%03d" % n, b"%010d" % n)
         if n % 10 == 9:
             taken = mine.take()
-            mine.committed({}, sent(taken, n))
+            mine.committed({}, sent(list(taken), n))
     assert len(mine) == 200
     assert 60 <= mine.in_memory <= 64
     assert {mine.get(b"k%03d" % n) for n in range(200)} == {b"%010d" % n for n in range(200)}

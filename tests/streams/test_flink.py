@@ -78,8 +78,10 @@ def plainly(fold: Fold, batches: list[list[Record]]) -> list[Written]:
     written: list[Written] = []
     for batch in batches:
         fold.fold(batch)
-        for target, rows in outputs(SETTINGS, fold.log, 0, fold.snapshot()).items():
-            written += [(target.topic, target.partition, key, value) for key, value in rows]
+        snapshot = fold.snapshot()
+        written += [(SETTINGS.topic(fold.log), 0, key, value) for key, value in snapshot.rows]
+        for target, others in outputs(SETTINGS, fold.log, 0, snapshot).items():
+            written += [(target.topic, target.partition, key, value) for key, value in others]
     return written
 
 
