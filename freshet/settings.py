@@ -185,7 +185,7 @@ class Settings(BaseSettings):
     state_memory_mb: int = Field(
         1_024,
         ge=1,
-        description="Memory for the states of a worker, in MiB. Beyond it, states that came in first are kept on disk, "
+        description="Memory for the states of a worker, in MiB. Beyond it, states not used lately are kept on disk, "
         "beside the checkpoint.",
     )
     checkpoint_rows: int = Field(

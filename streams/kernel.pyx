@@ -47,6 +47,7 @@ cdef class Kernel:
     cdef list _blanks
     cdef object _reached, _lock
     cdef dict _programs
+    cdef list _commonest        # those that came first, found without a look into the dictionary
     cdef Events _events
     cdef Slot* _base
     cdef Tile* _tiles
@@ -64,7 +65,8 @@ cdef class Kernel:
         if self._specs == NULL or self._signatures == NULL or self._base == NULL:
             raise MemoryError
         memset(self._base, 0, sizeof(Slot) * (self._count + 1))
-        self._blanks, self._programs, self._reached, self._lock, self._events = [], {}, reached, Lock(), Events()
+        self._blanks, self._programs, self._commonest, self._reached = [], {}, [], reached
+        self._lock, self._events = Lock(), Events()
         for i, (signature, kind, sizes, reads, by, most, half_life, first, blank) in enumerate(features):
             if len(sizes) > MOST_SIZES or len(reads) > MOST_READS:
                 raise ValueError(f"a feature has {len(sizes)} tile sizes and {len(reads)} windows")
@@ -455,11 +457,19 @@ cdef class Kernel:
 
     # Events.
 
-    cdef bytes _program(self, bytes kind):
+    cdef bytes _program(self, Text* text):
         """The features that a type of event reaches, as an array of `Reach`."""
-        cdef bytes program
-        cdef list found = self._reached(kind.decode())
+        cdef bytes kind, program
+        cdef list found
         cdef Reach* reach
+        for kind, program in self._commonest:
+            if PyBytes_GET_SIZE(kind) == text.size and not memcmp(PyBytes_AS_STRING(kind), text.data, text.size):
+                return program
+        kind = text.data[: text.size]
+        program = self._programs.get(kind)
+        if program is not None:
+            return program
+        found = self._reached(kind.decode())
         program = PyBytes_FromStringAndSize(NULL, len(found) * sizeof(Reach))
         reach = <Reach*>PyBytes_AS_STRING(program)
         for k, (i, _, least) in enumerate(found):
@@ -467,18 +477,17 @@ cdef class Kernel:
             reach[k].least = 0.0 if least is None else least
         if len(self._programs) < 1_024:  # custom types are the clients' choice: do not grow with them for ever
             self._programs[kind] = program
+            if len(self._commonest) < 16:
+                self._commonest.append((kind, program))
         return program
 
     cdef int _update(self, Slot* part, Event* event, Text* categories) except -1:
-        cdef bytes kind = event.texts[<int>TYPE].data[: event.texts[<int>TYPE].size]
-        cdef bytes program = self._programs.get(kind)
+        cdef bytes program = self._program(&event.texts[<int>TYPE])
         cdef Reach* reach
         cdef Py_ssize_t k
         cdef int64_t at = event.event_time, amount = llrint(event.value * 1e6)
         cdef Spec* spec
         cdef Slot* slot
-        if program is None:
-            program = self._program(kind)
         reach = <Reach*>PyBytes_AS_STRING(program)
         for k in range(PyBytes_GET_SIZE(program) // <Py_ssize_t>sizeof(Reach)):
             if reach[k].bounded and not (event.has_value and event.value >= reach[k].least):

@@ -13,6 +13,7 @@ from faust.types import TP
 
 from feature_repo.features import user
 from freshet.settings import Settings, SettingsError
+from streams import freed
 from streams.agents import attach
 from streams.engine.metrics import serve_metrics
 from streams.engine.stage import Stage
@@ -45,6 +46,7 @@ class Worker(faust.App):
 
     async def on_first_start(self) -> None:
         await super().on_first_start()
+        freed.keep()
         log.info("the fold is %s", "compiled" if user.compiled else "in Python, twenty times slower: see the README")
         try:
             await create_topics(self.settings)
