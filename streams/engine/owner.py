@@ -7,7 +7,6 @@ partitions come and go is left to `streams.engine.stage`.
 import asyncio
 from collections import defaultdict
 from time import perf_counter
-from typing import NamedTuple
 
 from aiokafka import TopicPartition
 from aiokafka.errors import ProducerFenced
@@ -18,7 +17,7 @@ from streams.engine.kept import KeptRows
 from streams.engine.leave import leave
 from streams.engine.metrics import CHECKPOINT_SECONDS, COMMIT_SECONDS, ROWS
 from streams.engine.transaction import Outputs, Sent, Transactions
-from streams.fold.records import Own, Row, encode_json
+from streams.fold.records import Row, encode_json
 from streams.fold.states import Fold, Snapshot
 from streams.topics import DEAD_LETTERS, ITEM_DELTAS
 
@@ -32,15 +31,6 @@ def outputs(settings: Settings, log: str, partition: int, snapshot: Snapshot) ->
     for letter in snapshot.rejected:
         out[TopicPartition(settings.topic(DEAD_LETTERS), partition)].append((letter.key, encode_json(letter)))
     return out
-
-
-class Cut(NamedTuple):
-    """What a commit writes, the engine's own records and the number of rows in it, and how far it has read."""
-
-    outputs: Outputs
-    own: Own
-    rows: int
-    next_offset: int
 
 
 class Owner:
@@ -78,32 +68,29 @@ class Owner:
             started = perf_counter()
             name, partition = self.fold.source, self.fold.partition
             try:
-                cut = self._cut()
-                sent = await self.transactions.commit(cut.outputs, cut.next_offset)
+                snapshot = self.fold.snapshot()
+                sent = await self.transactions.commit(self._packed(snapshot), snapshot.next_offset)
             except ProducerFenced as error:
                 todo = "nothing, a restart is enough; if it repeats, two workers run under one FRESHET_INSTANCE"
                 leave(f"{name} partition {partition}: another worker owns it now", todo, error)
             except BaseException as error:
                 todo = "restart; nothing is lost. If it repeats, the cause is below: is Kafka up, with all its topics?"
                 leave(f"{name} partition {partition}: the commit after offset {self.committed} failed", todo, error)
-            self.committed = cut.next_offset
-            self._keep(cut.own, sent[TopicPartition(self._settings.topic(self.fold.log), partition)])
+            self.committed = snapshot.next_offset
+            self._keep(snapshot, sent[TopicPartition(self._settings.topic(self.fold.log), partition)])
             COMMIT_SECONDS.labels(name).observe(perf_counter() - started)
-            ROWS.labels(name).inc(cut.rows)
+            ROWS.labels(name).inc(len(snapshot.rows))
 
-    def _cut(self) -> Cut:
-        """A snapshot, packed before anything is folded again."""
-        snapshot = self.fold.snapshot()
-        out = outputs(self._settings, self.fold.log, self.fold.partition, snapshot)
-        (log, own), *others = out.items()
-        packed = {log: batches(own, snapshot.rows)} | {target: batches(records) for target, records in others}
-        return Cut(packed, dict(snapshot.records), len(snapshot.rows), snapshot.next_offset)
+    def _packed(self, snapshot: Snapshot) -> Outputs:
+        """Its rows are still in the heap: this comes before anything is folded again."""
+        (log, own), *others = outputs(self._settings, self.fold.log, self.fold.partition, snapshot).items()
+        return {log: batches(own, snapshot.rows)} | {target: batches(records) for target, records in others}
 
-    def _keep(self, own: Own, sent: Sent) -> None:
+    def _keep(self, snapshot: Snapshot, sent: Sent) -> None:
         """Bring the checkpoint up to date. Leaves the process when it fails."""
         rows = self.rows
         try:
-            rows.committed(own, sent)
+            rows.committed(dict(snapshot.records), sent)
         except OSError as error:
             self._cannot_keep(error)
         if rows.due and not rows.rewriting:
