@@ -5,7 +5,7 @@ page by page, for each commit: a twelfth of a worker's time.
 import ctypes
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # as <malloc.h> has them
-KEPT_BYTES = 512 << 20
+KEPT_BYTES = 128 << 20
 LARGEST_BYTES = 32 << 20
 """The largest block that is not the kernel's own; glibc takes no more."""
 

@@ -93,7 +93,7 @@ cdef uint32_t new_slab(Py_ssize_t size) except? NONE:
         if more == NULL:
             raise MemoryError
         slabs, slabs_room = more, 2 * slabs_room + 64
-    cdef uint8_t* data = <uint8_t*>malloc(SLAB)
+    cdef uint8_t* data = <uint8_t*>malloc(SLAB + 64)       # `fetch` reads on behind the last block
     if data == NULL:
         raise MemoryError
     if n == NONE:
@@ -159,6 +159,13 @@ cdef inline void fetch_bytes(const uint8_t* data, Py_ssize_t size) noexcept nogi
         fetch_ahead(data + at)
 
 
+cdef bint is_in(bytes key, tuple collections) except -1:
+    for keys in collections:
+        if key in keys:
+            return True
+    return False
+
+
 cdef class Heap:
     """`streams.fold.rows.PlainHeap`. What goes first, when some have to, are rows that were not used lately."""
 
@@ -187,13 +194,14 @@ cdef class Heap:
         cdef size_t at
         cdef list keys = []
         for at in range(self._mask + 1):
+            fetch_ahead(self._places[(at + AHEAD) & self._mask].block)
             if self._places[at].block != NULL:
                 keys.append(self._key(self._places[at].block))
         return iter(keys)
 
     @property
     def size(self):
-        return self._bytes + <Py_ssize_t>((self._mask + 1) * sizeof(Place))
+        return self._bytes + self._count * 2 * <Py_ssize_t>sizeof(Place)
 
     def get(self, bytes key not None):
         cdef Block* block = self.find(key)
@@ -216,21 +224,24 @@ cdef class Heap:
 
     def cold(self, Py_ssize_t size, *pinned):
         cdef dict found = {}
-        cdef size_t looked = 0
+        cdef size_t step
         cdef Place* place
         cdef bytes key
-        while size > 0 and looked <= 2 * self._mask + 1:  # twice around: once to find all used, once to find all not
+        for step in range(2 * (self._mask + 1)):  # twice around: once to find all used, once to find all not
+            if size <= 0:
+                break
             place = &self._places[self._hand & self._mask]
-            looked += 1
-            if place.block != NULL and not place.used:
-                key = self._key(place.block)
-                if not any([key in keys for keys in pinned]):
-                    found[key] = row_of(place.block)
-                    size -= bytes_of(place.block)
-                    self._free(place)
-                    continue  # the next one may have come here
-            place.used = 0
             self._hand += 1
+            if place.block == NULL:
+                continue
+            if place.used:
+                place.used = 0
+                continue
+            key = self._key(place.block)
+            if key in found or is_in(key, pinned):
+                continue
+            found[key] = row_of(place.block)
+            size -= bytes_of(place.block)
         return found
 
     cdef bytes _key(self, Block* block):

@@ -102,11 +102,13 @@ class _File:
         """Read or write so that it does not stay in the cache, where kernel and file system can."""
         try:
             return call(self._flag)
+        except NotImplementedError:  # a Python that was built without flags
+            self._flag = 0
         except OSError as error:
             if error.errno != errno.EOPNOTSUPP or not self._flag:
                 raise
             self._flag = 0
-            return call(0)
+        return call(0)
 
     def append(self, batches: Sequence[bytes | bytearray], records: int, position: int) -> None:
         length = sum(map(len, batches))

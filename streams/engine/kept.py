@@ -173,7 +173,10 @@ class KeptRows(Rows):
         """Spill about so many bytes of rows, but no change that is not committed."""
         if self._spill is None:
             self._spill = Spill(self._checkpoint.folder)
-        self._spill.put(self.held.cold(excess, self.changed, self._sent))
+        going = self.held.cold(excess, self.changed, self._sent)
+        self._spill.put(going)
+        for key in going:
+            self.held.drop(key)
 
     def forget(self) -> None:
         """What was restored does not fit together: the next restore begins at the beginning."""

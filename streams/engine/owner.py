@@ -91,7 +91,7 @@ class Owner:
         rows = self.rows
         try:
             rows.committed(dict(snapshot.records), sent)
-        except OSError as error:
+        except Exception as error:
             self._cannot_keep(error)
         if rows.due and not rows.rewriting:
             name = f"rewrite {self.fold.log} {self.fold.partition}"

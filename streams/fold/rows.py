@@ -40,14 +40,14 @@ class PlainHeap:
             self.size -= len(row) + OVERHEAD
 
     def cold(self, size: int, *pinned: Container[bytes]) -> dict[bytes, bytes]:
-        """Let rows of about so many bytes go, those first that are likely to be asked for last; none that is pinned."""
-        before, found = self.size, dict[bytes, bytes]()
-        for key in self:
-            if before - self.size >= size:
+        """Rows of about so many bytes that are likely to be asked for last; none that is pinned."""
+        found = dict[bytes, bytes]()
+        for key, row in self._rows.items():
+            if size <= 0:
                 break
             if not any(key in keys for keys in pinned):
-                found[key] = self._rows[key]
-                self.drop(key)
+                found[key] = row
+                size -= len(row) + OVERHEAD
         return found
 
 

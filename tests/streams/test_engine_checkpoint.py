@@ -1,6 +1,9 @@
 """The rows on disk: a mapping that keeps what it was given, and a checkpoint that is trusted only where it can be."""
 
 import asyncio
+import errno
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from unittest.mock import AsyncMock, Mock
 
@@ -14,6 +17,7 @@ from streams.engine import checkpoint, kept, stage
 from streams.engine.batches import Batch, batches, packed
 from streams.engine.checkpoint import Checkpoint, Taken
 from streams.engine.kept import KeptRows, Memory
+from streams.engine.spill import Spill
 from streams.engine.transaction import Sent
 from streams.engine.unpacking import BadBatch, unpack_into
 from streams.fold.records import Own, State
@@ -293,3 +297,42 @@ async def test_a_checkpoint_beyond_the_log_is_thrown_away(tmp_path: Path) -> Non
     assert [own async for own in mine.resume(0, 4)] == []
     assert (mine.position, len(mine), mine.get(b"ada")) == (0, 0, None)
     mine.close()
+
+
+async def test_rows_that_cannot_be_spilled_stay_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Spill, rows: Mapping[bytes, bytes]) -> None:
+        raise OSError("no space")
+
+    mine = KeptRows(Checkpoint(tmp_path), Memory(1), 1_000_000)
+    mine.set(b"k", b"row")
+    taken = list(mine.take())
+    monkeypatch.setattr(Spill, "put", full)
+    with pytest.raises(OSError, match="no space"):
+        mine.committed({}, sent(taken, 1))
+    assert mine.get(b"k") == b"row"
+    mine.close()
+
+
+@pytest.mark.parametrize("refusal", [NotImplementedError(), OSError(errno.EOPNOTSUPP, "not here")])
+async def test_where_the_cache_cannot_be_passed_by_it_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: Exception
+) -> None:
+    write, read = os.pwritev, os.preadv
+
+    def pwritev(fd: int, parts: list[bytes], at: int, flag: int = 0) -> int:
+        if flag:
+            raise refusal
+        return write(fd, parts, at)
+
+    def preadv(fd: int, parts: list[bytearray], at: int, flag: int = 0) -> int:
+        if flag:
+            raise refusal
+        return read(fd, parts, at)
+
+    monkeypatch.setattr(checkpoint.os, "pwritev", pwritev)
+    monkeypatch.setattr(checkpoint.os, "preadv", preadv)
+    rows: list[State] = [(b"k%d" % n, bytes(checkpoint.LARGE)) for n in range(3)]
+    kept = Checkpoint(tmp_path)
+    append(kept, rows, 3)
+    assert await content(kept) == rows
+    kept.close()
