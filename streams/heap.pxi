@@ -25,6 +25,7 @@ cdef extern from "Python.h":
 cdef enum:
     AHEAD = 8           # rows that are fetched while one is worked on
     LEAST_PLACES = 64
+    SCATTER = 0x9E3779B1    # odd, so that its multiples come by each place once a round
 
     GRAIN = 32          # sizes of blocks are multiples of it
     LARGEST = 4_096     # a larger block is malloc's own
@@ -230,7 +231,8 @@ cdef class Heap:
         for step in range(2 * (self._mask + 1)):  # twice around: once to find all used, once to find all not
             if size <= 0:
                 break
-            place = &self._places[self._hand & self._mask]
+            # Not one after the other: the places ahead of a hand that goes straight on would fill up without a gap.
+            place = &self._places[((self._hand >> 2) * SCATTER << 2 | self._hand & 3) & self._mask]
             self._hand += 1
             if place.block == NULL:
                 continue
@@ -313,7 +315,7 @@ cdef class Heap:
         if needed > 0x7FFFFFFF:
             raise ValueError(f"a row of {size} bytes")
         if block == NULL:
-            if 4 * (self._count + 1) > 3 * <Py_ssize_t>(self._mask + 1):
+            if 8 * (self._count + 1) > 5 * <Py_ssize_t>(self._mask + 1):
                 self._grow()
                 place = self._place(key, key_size, hash)
             place.block, place.hash, place.used = allocate(needed), <uint32_t>hash, 0

@@ -102,3 +102,14 @@ def test_remembered_numbers_are_a_set(steps: list[tuple[str, list[int]]]) -> Non
         assert len(numbers) == len(expected)
         assert set(numbers) == expected
         assert [number in numbers for number in some] == [number in expected for number in some]
+
+
+def test_a_heap_that_is_full_goes_on_taking_new_rows() -> None:
+    """Rows that go in the order of the table would leave it without a gap elsewhere: minutes instead of a blink."""
+    heap = Heap()
+    for n in range(400_000):
+        heap.put(b"u%d" % n, bytes(20))
+        if len(heap) > 80_000 and n % 100 == 0:
+            for key in heap.cold(heap.size // 64):
+                heap.drop(key)
+    assert 70_000 < len(heap) <= 80_100
