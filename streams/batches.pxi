@@ -21,6 +21,7 @@ cdef inline uint8_t* put_varint(uint8_t* at, uint64_t value) noexcept nogil:
 
 cdef struct Pair:
     Text key, row       # size -1: there is none
+    size_t hash         # of the key, where `fill` looks it up
 
 cdef inline Py_ssize_t field_size(Text* field) noexcept nogil:
     """Of a key or a value with its length before it. Lengths are zigzag."""
@@ -57,10 +58,6 @@ cdef inline int64_t get_varint(const uint8_t* data, Py_ssize_t* at, Py_ssize_t e
         shift += 7
     raise ValueError("a number does not end")
 
-cdef struct Found:
-    Text key, row
-    size_t hash
-
 cdef inline int get_text(const uint8_t* data, Py_ssize_t* at, Py_ssize_t end, Text* text) except -1:
     """A key or a value; size -1 for a missing one."""
     cdef int64_t size = get_varint(data, at, end)
@@ -74,8 +71,8 @@ cdef inline int get_text(const uint8_t* data, Py_ssize_t* at, Py_ssize_t end, Te
 def fill(const uint8_t[::1] data, Py_ssize_t at, Py_ssize_t end, Heap held, dict spilled, dict own):
     """`streams.fold.rows.fill`, of the records between two places, as `pack` makes them. Raises `ValueError`."""
     cdef const uint8_t* here = &data[0] if data.shape[0] else NULL
-    cdef Found found[SIDE_BY_SIDE]
-    cdef Found* one
+    cdef Pair found[SIDE_BY_SIDE]
+    cdef Pair* one
     cdef Place* place
     cdef Py_ssize_t n, k
     if not 0 <= at <= end <= data.shape[0]:

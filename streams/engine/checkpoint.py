@@ -102,12 +102,10 @@ class _File:
         """Read or write so that it does not stay in the cache, where kernel and file system can."""
         try:
             return call(self._flag)
-        except NotImplementedError:  # a Python that was built without flags
-            self._flag = 0
-        except OSError as error:
-            if error.errno != errno.EOPNOTSUPP or not self._flag:
+        except (OSError, NotImplementedError) as error:  # the second from a Python that was built without flags
+            if not self._flag or (isinstance(error, OSError) and error.errno != errno.EOPNOTSUPP):
                 raise
-            self._flag = 0
+        self._flag = 0
         return call(0)
 
     def append(self, batches: Sequence[bytes | bytearray], records: int, position: int) -> None:
