@@ -7,11 +7,10 @@ rows it needs once most of them are old is left to `streams.engine.kept`.
 """
 
 import asyncio
-import errno
 import fcntl
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from itertools import chain
+from collections.abc import AsyncIterator, Iterator, Sequence
+from itertools import chain, cycle
 from pathlib import Path
 from struct import Struct
 from time import time
@@ -21,6 +20,7 @@ from crc32c import crc32c
 
 from freshet.settings import Settings
 from streams.engine.batches import packed
+from streams.engine.disk import Buffer, Bytes, File, whole
 from streams.fold.records import State
 from streams.fold.rows import TakenRows
 
@@ -29,11 +29,6 @@ OLDEST_S = 12 * 3_600
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 LUMP = 4 << 20
 """Bytes that a restore reads at a time, while it unpacks those before."""
-LARGE = 64 << 10
-"""A commit of so many bytes does not stay in the kernel's cache: nobody reads it before the next start, Kafka's own
-files need that memory, and where a host has to give it first, a copy there costs ten times as much. Smaller ones stay,
-until the kernel writes many of them at once."""
-_DONTCACHE = 0x80  # `RWF_DONTCACHE`, Linux 6.14
 _COMMIT, _SUM = Struct("<IIqqd"), Struct("<I")
 """Before a commit: the boot, how many records, the position after it, its bytes, the time; and a checksum of these."""
 _HEAD = _COMMIT.size + _SUM.size
@@ -51,41 +46,41 @@ class _Commit(NamedTuple):
     at_s: float
 
 
-class _File:
-    """Commits one after the other; what is not whole at its end is cut off. `records` counts all that it holds."""
+class _Commits:
+    """Commits in a file, each from a whole block on; what is not whole at its end is cut off. `records` counts all."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._boot = path, crc32c(BOOT.read_bytes() if BOOT.exists() else b"")
-        self._fd, self._flag = os.open(path, os.O_RDWR | os.O_CREAT, 0o600), _DONTCACHE
+        self._file, self._boot = File(path), crc32c(BOOT.read_bytes() if BOOT.exists() else b"")
         self.position = self.records = self._end = 0
         at_s = time()
-        for commit in self.commits():
+        for commit in self._commits():
             self.position, self._end, at_s = commit.position, commit.end, commit.at_s
             self.records += commit.records
         if time() - at_s > OLDEST_S:
             self.clear()
         else:
-            os.truncate(self._fd, self._end)
+            self._file.truncate(self._end)
 
     def clear(self) -> None:
         self.position = self.records = self._end = 0
-        os.truncate(self._fd, 0)
+        self._file.truncate(0)
 
-    def commits(self) -> Iterator[_Commit]:
-        at, size = 0, os.fstat(self._fd).st_size
+    def _commits(self) -> Iterator[_Commit]:
+        at, size = 0, self._file.size()
         while at + _HEAD <= size:
-            head = os.pread(self._fd, _HEAD, at)
+            head = self._file.peek(_HEAD, at)
             boot, records, position, length, at_s = _COMMIT.unpack_from(head)
-            at += _HEAD + length
-            whole = _SUM.unpack_from(head, _COMMIT.size) == (crc32c(head[: _COMMIT.size]),) and at <= size
-            if not whole or boot != self._boot:
+            start, end = at + _HEAD, at + _HEAD + length
+            fits = _SUM.unpack_from(head, _COMMIT.size) == (crc32c(head[: _COMMIT.size]),) and end <= size
+            if not fits or boot != self._boot:
                 return
-            yield _Commit(records, position, at - length, at, at_s)
+            yield _Commit(records, position, start, end, at_s)
+            at = whole(end)
 
     def lumps(self) -> Iterator[list[_Commit]]:
         """All of them, some that lie together at a time."""
         some: list[_Commit] = []
-        for commit in self.commits():
+        for commit in self._commits():
             if some and commit.end - some[0].start > LUMP:
                 yield some
                 some = []
@@ -93,38 +88,24 @@ class _File:
         if some:
             yield some
 
-    def read(self, data: bytearray, start: int) -> None:
-        """Fill `data`. It may be called in a thread: it opens the file anew, whoever closes it meanwhile."""
-        with self._path.open("rb", buffering=0) as file:
-            self._uncached(lambda flag: os.preadv(file.fileno(), [data], start, flag))
+    def read(self, some: Sequence[_Commit], buffer: Buffer) -> list[memoryview]:
+        """The batches of commits that lie together. It may be called in a thread."""
+        start = some[0].start - _HEAD
+        data = buffer.view(whole(some[-1].end - start))
+        self._file.read(data, start)
+        return [data[commit.start - start : commit.end - start] for commit in some]
 
-    def _uncached(self, call: Callable[[int], int]) -> int:
-        """Read or write so that it does not stay in the cache, where kernel and file system can."""
-        try:
-            return call(self._flag)
-        except (OSError, NotImplementedError) as error:  # the second from a Python that was built without flags
-            if not self._flag or (isinstance(error, OSError) and error.errno != errno.EOPNOTSUPP):
-                raise
-        self._flag = 0
-        return call(0)
-
-    def append(self, batches: Sequence[bytes | bytearray], records: int, position: int) -> None:
+    def append(self, batches: Sequence[Bytes], records: int, position: int) -> None:
         length = sum(map(len, batches))
         head = _COMMIT.pack(self._boot, records, position, length, time())
-        parts = [head, _SUM.pack(crc32c(head)), *batches]
-        if length < LARGE:
-            written = os.pwritev(self._fd, parts, self._end)
-        else:
-            written = self._uncached(lambda flag: os.pwritev(self._fd, parts, self._end, flag))
-        if written != _HEAD + length:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
-        self.position, self.records, self._end = position, self.records + records, self._end + written
+        self._file.write([head, _SUM.pack(crc32c(head)), *batches], whole(self._end))
+        self.position, self.records, self._end = position, self.records + records, whole(self._end) + _HEAD + length
 
     def take_the_place_of(self, path: Path) -> None:
-        self._path = self._path.rename(path)
+        self._file.rename(path)
 
     def close(self) -> None:
-        os.close(self._fd)
+        self._file.close()
 
 
 class Checkpoint:
@@ -133,8 +114,8 @@ class Checkpoint:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self._path, self._rewritten = folder, folder / "commits", folder / "rewritten"
-        self._file: _File
-        self._new: _File | None
+        self._file: _Commits
+        self._new: _Commits | None
         self._lock = os.open(folder, os.O_RDONLY)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -142,7 +123,7 @@ class Checkpoint:
             os.close(self._lock)
             raise Taken(f"another process has the checkpoint {folder} open: two workers run under one name") from error
         self._rewritten.unlink(missing_ok=True)
-        self._file, self._new = _File(self._path), None
+        self._file, self._new = _Commits(self._path), None
 
     @classmethod
     def of(cls, settings: Settings, log_topic: str, partition: int) -> Self:
@@ -159,29 +140,25 @@ class Checkpoint:
         return self._file.records
 
     async def read(self) -> AsyncIterator[memoryview]:
-        """The batches of each commit, in their order."""
-        ahead: asyncio.Future[Iterator[memoryview]] | None = None
+        """The batches of each commit, in their order; they are there until the next is asked for."""
+        ahead: asyncio.Future[list[memoryview]] | None = None
+        buffers = cycle((Buffer(), Buffer()))
         for some in chain(self._file.lumps(), [None]):
-            coming = asyncio.ensure_future(self._read(some)) if some else None
+            coming = asyncio.ensure_future(asyncio.to_thread(self._file.read, some, next(buffers))) if some else None
             for batches in await ahead if ahead else ():
                 yield batches
                 await asyncio.sleep(0)
             ahead = coming
 
-    async def _read(self, some: list[_Commit]) -> Iterator[memoryview]:
-        start, data = some[0].start, bytearray(some[-1].end - some[0].start)
-        await asyncio.to_thread(self._file.read, data, start)
-        return (memoryview(data)[commit.start - start : commit.end - start] for commit in some)
-
-    def append(self, batches: Sequence[bytes | bytearray], records: int, position: int) -> None:
-        """A commit, all of it or nothing. Raises `OSError`."""
+    def append(self, batches: Sequence[Bytes], records: int, position: int) -> None:
+        """A commit, all of it or nothing; `batches` must not change any more. Raises `OSError`, for the one before."""
         for file in (self._file, self._new):
             if file is not None:
                 file.append(batches, records, position)
 
     def begin(self) -> None:
         """Begin to rewrite it. From now on `append` writes to both."""
-        self._new = _File(self._rewritten)
+        self._new = _Commits(self._rewritten)
 
     def add(self, rows: Sequence[State] | TakenRows) -> None:
         """Rows for the new one alone."""

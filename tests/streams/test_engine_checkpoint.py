@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from freshet.settings import Settings
-from streams.engine import checkpoint, kept, stage
+from streams.engine import checkpoint, disk, kept, stage
 from streams.engine.batches import Batch, batches, packed
 from streams.engine.checkpoint import Checkpoint, Taken
 from streams.engine.kept import KeptRows, Memory
@@ -130,15 +130,23 @@ async def test_a_rewriting_takes_the_place_of_the_old_one_when_it_is_whole(tmp_p
     again.close()
 
 
+def _twice(kept: Checkpoint, row: bytes) -> None:
+    for _ in range(2):
+        append(kept, [(b"k", row)], 4)
+
+
+@pytest.mark.parametrize("size", [1, disk.LARGE])
 def test_a_disk_that_is_full_is_an_error_and_leaves_what_was_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
+    """What is large is written meanwhile, so its error comes out of the next call."""
     kept = Checkpoint(tmp_path)
     append(kept, FIRST, 3)
-    real = checkpoint.os.pwritev
-    monkeypatch.setattr(checkpoint.os, "pwritev", lambda fd, parts, at: real(fd, [b"".join(parts)[:50]], at))
+    pwritev, pwrite = os.pwritev, os.pwrite
+    monkeypatch.setattr(disk.os, "pwritev", lambda fd, parts, at: pwritev(fd, [b"".join(parts)[:50]], at))
+    monkeypatch.setattr(disk.os, "pwrite", lambda fd, view, at: pwrite(fd, view[: disk.BLOCK], at))
     with pytest.raises(OSError, match="No space left"):
-        append(kept, SECOND, 5)
+        _twice(kept, bytes(size))
     kept.close()
     monkeypatch.undo()
     again = Checkpoint(tmp_path)
@@ -313,26 +321,27 @@ async def test_rows_that_cannot_be_spilled_stay_in_memory(tmp_path: Path, monkey
     mine.close()
 
 
-@pytest.mark.parametrize("refusal", [NotImplementedError(), OSError(errno.EOPNOTSUPP, "not here")])
-async def test_where_the_cache_cannot_be_passed_by_it_is_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: Exception
+@pytest.mark.parametrize("errors", [(), (errno.EINVAL,)])
+async def test_large_commits_go_past_the_cache_where_the_file_system_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, errors: tuple[int, ...]
 ) -> None:
-    write, read = os.pwritev, os.preadv
+    real, past = os.open, list[int]()
 
-    def pwritev(fd: int, parts: list[bytes], at: int, flag: int = 0) -> int:
-        if flag:
-            raise refusal
-        return write(fd, parts, at)
+    def opened(path: Path, flags: int, mode: int = 0o777) -> int:
+        if flags & disk._DIRECT and path.name == "commits":
+            if errors:
+                raise OSError(errors[0], "not here")
+            past.append(flags)
+        return real(path, flags, mode)
 
-    def preadv(fd: int, parts: list[bytearray], at: int, flag: int = 0) -> int:
-        if flag:
-            raise refusal
-        return read(fd, parts, at)
-
-    monkeypatch.setattr(checkpoint.os, "pwritev", pwritev)
-    monkeypatch.setattr(checkpoint.os, "preadv", preadv)
-    rows: list[State] = [(b"k%d" % n, bytes(checkpoint.LARGE)) for n in range(3)]
+    monkeypatch.setattr(disk.os, "open", opened)
+    rows: list[State] = [(b"k%d" % n, bytes([n]) * (disk.LARGE + n)) for n in range(3)]
     kept = Checkpoint(tmp_path)
-    append(kept, rows, 3)
-    assert await content(kept) == rows
+    for n, row in enumerate(rows):
+        append(kept, [row], 2 * n + 1)
+        append(kept, FIRST, 2 * n + 2)  # a small one, in between
     kept.close()
+    again = Checkpoint(tmp_path)
+    assert (again.position, await content(again)) == (6, [record for row in rows for record in (row, *FIRST)])
+    again.close()
+    assert len(past) == (0 if errors else 3)  # two to write, one to read
