@@ -221,8 +221,11 @@ cdef class Heap:
     def put(self, bytes key not None, bytes row not None):
         self.write(key, <const uint8_t*>PyBytes_AS_STRING(row), PyBytes_GET_SIZE(row))
 
-    def drop(self, bytes key not None):
-        self.remove(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), <size_t>hash(key))
+    def drop(self, keys):
+        cdef bytes key
+        self.fetch(keys)
+        for key in keys:
+            self.remove(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), <size_t>hash(key))
 
     def cold(self, Py_ssize_t size, *pinned):
         cdef dict found = {}
@@ -232,8 +235,13 @@ cdef class Heap:
         for step in range(2 * (self._mask + 1)):  # twice around: once to find all used, once to find all not
             if size <= 0:
                 break
-            # Not one after the other: the places ahead of a hand that goes straight on would fill up without a gap.
-            place = &self._places[((self._hand >> 2) * SCATTER << 2 | self._hand & 3) & self._mask]
+            fetch_ahead(self._scattered(self._hand + 3 * AHEAD))
+            place = self._scattered(self._hand + 2 * AHEAD)
+            fetch_ahead(place.block)
+            place = self._scattered(self._hand + AHEAD)
+            if place.block != NULL and not place.used:
+                fetch_bytes(row_in(place.block), place.block.size)
+            place = self._scattered(self._hand)
             self._hand += 1
             if place.block == NULL:
                 continue
@@ -246,6 +254,10 @@ cdef class Heap:
             found[key] = row_of(place.block)
             size -= bytes_of(place.block)
         return found
+
+    cdef Place* _scattered(self, size_t n) noexcept nogil:
+        """Not one after the other: the places ahead of a hand that goes straight on would fill up without a gap."""
+        return &self._places[((n >> 2) * SCATTER << 2 | n & 3) & self._mask]
 
     cdef bytes _key(self, Block* block):
         return PyBytes_FromStringAndSize(<char*>key_in(block), block.key_size)

@@ -21,6 +21,7 @@ from crc32c import crc32c
 from freshet.settings import Settings
 from streams.engine.batches import packed
 from streams.engine.disk import Buffer, Bytes, File, whole
+from streams.engine.unpacking import check
 from streams.fold.records import State
 from streams.fold.rows import TakenRows
 
@@ -89,11 +90,14 @@ class _Commits:
             yield some
 
     def read(self, some: Sequence[_Commit], buffer: Buffer) -> list[memoryview]:
-        """The batches of commits that lie together. It may be called in a thread."""
+        """The batches of commits that lie together. It may be called in a thread. Raises `BadBatch`."""
         start = some[0].start - _HEAD
         data = buffer.view(whole(some[-1].end - start))
         self._file.read(data, start)
-        return [data[commit.start - start : commit.end - start] for commit in some]
+        found = [data[commit.start - start : commit.end - start] for commit in some]
+        for batches in found:
+            check(batches)
+        return found
 
     def append(self, batches: Sequence[Bytes], records: int, position: int) -> None:
         length = sum(map(len, batches))
@@ -140,7 +144,7 @@ class Checkpoint:
         return self._file.records
 
     async def read(self) -> AsyncIterator[memoryview]:
-        """The batches of each commit, in their order; they are there until the next is asked for."""
+        """The batches of each commit, in their order; they are there until the next is asked for. Raises `BadBatch`."""
         ahead: asyncio.Future[list[memoryview]] | None = None
         buffers = cycle((Buffer(), Buffer()))
         for some in chain(self._file.lumps(), [None]):

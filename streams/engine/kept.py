@@ -175,8 +175,7 @@ class KeptRows(Rows):
             self._spill = Spill(self._checkpoint.folder)
         going = self.held.cold(excess, self.changed, self._sent)
         self._spill.put(going)
-        for key in going:
-            self.held.drop(key)
+        self.held.drop(going)
 
     def forget(self) -> None:
         """What was restored does not fit together: the next restore begins at the beginning."""

@@ -34,10 +34,11 @@ class PlainHeap:
         self.size += len(row) + OVERHEAD if before is None else len(row) - len(before)
         self._rows[key] = row
 
-    def drop(self, key: bytes) -> None:
-        row = self._rows.pop(key, None)
-        if row is not None:
-            self.size -= len(row) + OVERHEAD
+    def drop(self, keys: Collection[bytes]) -> None:
+        for key in keys:
+            row = self._rows.pop(key, None)
+            if row is not None:
+                self.size -= len(row) + OVERHEAD
 
     def cold(self, size: int, *pinned: Container[bytes]) -> dict[bytes, bytes]:
         """Rows of about so many bytes that are likely to be asked for last; none that is pinned."""
@@ -115,6 +116,6 @@ def fill(records: Iterable[State], held: Heap, spilled: dict[bytes, int], own: O
         if spilled:
             spilled.pop(key, None)
         if row is None:
-            held.drop(key)
+            held.drop((key,))
         else:
             held.put(key, row)

@@ -238,7 +238,7 @@ def test_both_folds_agree_among_many_rows_of_which_some_were_let_go(users: int) 
         for n in range(users):
             fold.rows.held.put(b"u%d" % n, rows[b"u%d" % (n % 9)])
         for n in range(0, users, 3):
-            fold.rows.held.drop(b"u%d" % n)
+            fold.rows.held.drop((b"u%d" % n,))
         for start in range(0, len(records), 250):
             fold.fold(records[start : start + 250])
     assert both[0].meta.applied == len(events)

@@ -66,7 +66,8 @@ def test_rows_come_out_of_them_as_they_went_in_or_not_at_all(
         heap, places, own = Heap(), dict(spilled), dict[bytes, bytes | None]()
         for key, row in held.items():
             heap.put(key, row)
-        unpacking.unpack_into(bytes(packed), heap, places, own)
+        unpacking.check(memoryview(packed))
+        unpacking.unpack_into(memoryview(packed), heap, places, own)
         return dict(heap.rows(list(heap))), places, own
 
     compiled = filled()
@@ -88,7 +89,9 @@ def test_rows_come_out_of_them_as_they_went_in_or_not_at_all(
 @pytest.mark.parametrize("by", [unpacking.fill_packed, None], ids=["compiled", "plain"])
 def test_a_hole_in_a_file_is_no_batch(wrong: bytes, by: object) -> None:
     with patch.object(unpacking, "fill_packed", by), pytest.raises(unpacking.BadBatch):
-        unpacking.unpack_into(wrong, Heap(), {}, {})
+        unpacking.unpack_into(memoryview(wrong), Heap(), {}, {})
+    with pytest.raises(unpacking.BadBatch):
+        unpacking.check(memoryview(wrong))
 
 
 def test_a_row_that_no_batch_can_hold_is_refused() -> None:

@@ -28,7 +28,7 @@ def test_it_is_a_mapping_whatever_was_let_go(
             heap.put(key, row)
             expected[key] = row
         elif what == "drop":
-            heap.drop(key)
+            heap.drop((key,))
             expected.pop(key, None)
         else:
             pinned, before = {key, b"k7"}, heap.size
@@ -37,7 +37,7 @@ def test_it_is_a_mapping_whatever_was_let_go(
             assert len(heap) == len(expected), "nothing leaves before it is dropped"
             assert going == {key: expected.pop(key) for key in going}
             for one in going:
-                heap.drop(one)
+                heap.drop((one,))
             assert before - heap.size >= 10 * len(row) or not expected.keys() - pinned
         assert len(heap) == len(expected)
     assert dict(heap.rows(list(heap))) == expected
@@ -58,7 +58,7 @@ def test_what_it_takes_grows_with_its_rows_and_shrinks_with_them(kind: type[Plai
         heap.put(b"k%d" % n, bytes(100))
     assert 100_000 < heap.size < full - 850_000
     for n in range(1_000):
-        heap.drop(b"k%d" % n)
+        heap.drop((b"k%d" % n,))
     assert heap.size == 0
     assert list(heap) == []
 
@@ -74,8 +74,7 @@ def test_rows_that_were_used_stay_when_others_are_let_go() -> None:
         going = heap.cold(10_000)
         assert len(going) > 50
         assert not going.keys() & {b"k%d" % n for n in range(100)}
-        for key in going:
-            heap.drop(key)
+        heap.drop(going)
 
 
 @pytest.mark.skipif(ring.Numbers is set, reason="no kernel was built here: no C compiler")
@@ -112,8 +111,7 @@ def test_a_heap_that_is_full_keeps_gaps_everywhere() -> None:
     for n in range(400_000):
         heap.put(b"u%d" % n, bytes(20))
         if len(heap) > 80_000 and n % 100 == 0:
-            for key in heap.cold(heap.size // 64):
-                heap.drop(key)
+            heap.drop(heap.cold(heap.size // 64))
     assert 70_000 < len(heap) <= 80_100
     homes = [hash(key) % places for key in heap]
     while homes[0] > places // 2:  # these had no room at the end
