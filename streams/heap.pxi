@@ -27,22 +27,6 @@ cdef enum:
     LEAST_PLACES = 64
     SCATTER = 0x9E3779B1    # odd, so that its multiples come by each place once a round
 
-    GRAIN = 32          # sizes of blocks are multiples of it
-    LARGEST = 4_096     # a larger block is malloc's own
-    SLAB = 65_536       # bytes that hold blocks of one size
-    SIZES = 129         # from 0 to `LARGEST`, in grains
-    NONE = 0xFFFFFFFF
-
-cdef struct Block:
-    uint32_t key_size, size, slab       # bytes of the key and of the row, which follow; where the block lies
-
-cdef struct Slab:
-    uint8_t* data
-    uint32_t bytes                      # of each of its blocks
-    uint32_t live                       # blocks in use
-    uint32_t fresh, free                # what was never in use begins here; the last block that is free again
-    uint32_t after, before              # slabs of the same size with room
-
 cdef struct Place:
     Block* block                        # NULL: free
     uint32_t hash
@@ -53,104 +37,6 @@ cdef inline uint8_t* key_in(Block* block) noexcept nogil:
 
 cdef inline uint8_t* row_in(Block* block) noexcept nogil:
     return key_in(block) + block.key_size
-
-# Slabs: with malloc and free for each block these were an eighth of a worker's time, and are a sixteenth. They take as
-# much memory.
-
-cdef Slab* slabs = NULL
-cdef uint32_t slabs_known = 0, slabs_room = 0, slab_spare = NONE     # `slab_spare`: one without memory, and more `after` it
-cdef uint32_t roomy[SIZES]                                           # by size: the first slab with room
-memset(roomy, 0xFF, sizeof(roomy))
-
-cdef inline Py_ssize_t bytes_for(Py_ssize_t key_and_row) noexcept nogil:
-    """Of the block that holds so many."""
-    cdef Py_ssize_t size = sizeof(Block) + key_and_row, grain = GRAIN if size <= LARGEST else LARGEST
-    return (size + grain - 1) // grain * grain
-
-cdef inline Py_ssize_t bytes_of(Block* block) noexcept nogil:
-    return bytes_for(<Py_ssize_t>block.key_size + block.size) if block.slab == NONE else slabs[block.slab].bytes
-
-cdef void link(uint32_t n) noexcept:
-    cdef uint32_t* first = &roomy[slabs[n].bytes // GRAIN]
-    slabs[n].after, slabs[n].before = first[0], NONE
-    if first[0] != NONE:
-        slabs[first[0]].before = n
-    first[0] = n
-
-cdef void unlink(uint32_t n) noexcept:
-    cdef Slab* slab = &slabs[n]
-    if slab.before == NONE:
-        roomy[slab.bytes // GRAIN] = slab.after
-    else:
-        slabs[slab.before].after = slab.after
-    if slab.after != NONE:
-        slabs[slab.after].before = slab.before
-
-cdef uint32_t new_slab(Py_ssize_t size) except? NONE:
-    global slabs, slabs_known, slabs_room, slab_spare
-    cdef Slab* more
-    cdef uint32_t n = slab_spare
-    if n == NONE and slabs_known == slabs_room:
-        more = <Slab*>realloc(slabs, sizeof(Slab) * (2 * slabs_room + 64))
-        if more == NULL:
-            raise MemoryError
-        slabs, slabs_room = more, 2 * slabs_room + 64
-    cdef uint8_t* data = <uint8_t*>malloc(SLAB + 64)       # `fetch` reads on behind the last block
-    if data == NULL:
-        raise MemoryError
-    if n == NONE:
-        n, slabs_known = slabs_known, slabs_known + 1
-    else:
-        slab_spare = slabs[n].after
-    slabs[n].data, slabs[n].bytes, slabs[n].live, slabs[n].fresh, slabs[n].free = data, <uint32_t>size, 0, 0, NONE
-    link(n)
-    return n
-
-cdef inline bint is_full(Slab* slab) noexcept nogil:
-    return slab.free == NONE and slab.fresh + slab.bytes > SLAB
-
-cdef Block* allocate(Py_ssize_t size) except NULL:
-    cdef Block* block
-    cdef Slab* slab
-    cdef uint32_t n
-    if size > LARGEST:
-        block = <Block*>malloc(size)
-        if block == NULL:
-            raise MemoryError
-        block.slab = NONE
-        return block
-    n = roomy[size // GRAIN]
-    if n == NONE:
-        n = new_slab(size)
-    slab = &slabs[n]
-    if slab.free == NONE:
-        block = <Block*>(slab.data + slab.fresh)
-        slab.fresh += slab.bytes
-    else:
-        block = <Block*>(slab.data + slab.free)
-        slab.free = block.size
-    slab.live += 1
-    block.slab = n
-    if is_full(slab):
-        unlink(n)
-    return block
-
-cdef void release(Block* block) noexcept:
-    global slab_spare
-    cdef uint32_t n = block.slab
-    cdef Slab* slab
-    if n == NONE:
-        free(block)
-        return
-    slab = &slabs[n]
-    if is_full(slab):
-        link(n)
-    block.size, slab.free = slab.free, <uint32_t>(<uint8_t*>block - slab.data)
-    slab.live -= 1
-    if not slab.live and (slab.after != NONE or slab.before != NONE):  # one a size is kept
-        unlink(n)
-        free(slab.data)
-        slab.after, slab_spare = slab_spare, n
 
 cdef inline bytes row_of(Block* block):
     return PyBytes_FromStringAndSize(<char*>row_in(block), block.size)
@@ -168,14 +54,17 @@ cdef bint is_in(bytes key, tuple collections) except -1:
     return False
 
 
+@cython.no_gc
 cdef class Heap:
     """`streams.fold.rows.PlainHeap`. What goes first, when some have to, are rows that were not used lately."""
 
+    cdef Slabs _slabs
     cdef Place* _places
     cdef size_t _mask, _hand
     cdef Py_ssize_t _count, _bytes
 
     def __cinit__(self):
+        self._slabs = Slabs()
         self._places = <Place*>calloc(LEAST_PLACES, sizeof(Place))
         if self._places == NULL:
             raise MemoryError
@@ -185,8 +74,8 @@ cdef class Heap:
         cdef size_t at
         if self._places != NULL:
             for at in range(self._mask + 1):
-                if self._places[at].block != NULL:
-                    release(self._places[at].block)
+                if self._places[at].block != NULL and self._places[at].block.slab == NONE:
+                    free(self._places[at].block)
         free(self._places)
 
     def __len__(self):
@@ -204,6 +93,10 @@ cdef class Heap:
     @property
     def size(self):
         return self._bytes + self._count * 2 * <Py_ssize_t>sizeof(Place)
+
+    @property
+    def reserved(self):
+        return self._slabs.size
 
     def get(self, bytes key not None):
         cdef Block* block = self.find(key)
@@ -252,8 +145,49 @@ cdef class Heap:
             if key in found or is_in(key, pinned):
                 continue
             found[key] = row_of(place.block)
-            size -= bytes_of(place.block)
+            size -= self._slabs.bytes_of(place.block)
         return found
+
+    def tidy(self):
+        cdef int size
+        cdef uint32_t n
+        for size in range(1, SIZES):
+            n = self._slabs.sparse(size)
+            while n != NONE:
+                self._empty_slab(n)
+                n = self._slabs.sparse(size)
+
+    cdef int _empty_slab(self, uint32_t n) except -1:
+        cdef Slab slab = self._slabs.leave(n)
+        cdef Block* block
+        cdef Block* other
+        cdef uint32_t at, k, turn, hash
+        cdef uint32_t hashes[MOST_BLOCKS]
+        for turn in range(2):  # once to ask for their places, once to move them
+            at = k = 0
+            while at < slab.fresh:
+                block = <Block*>(slab.data + at)
+                at += slab.bytes
+                if block.key_size == NONE:
+                    continue
+                if turn:
+                    other = self._slabs.allocate(slab.bytes)
+                    other.key_size, other.size = block.key_size, block.size
+                    memcpy(key_in(other), key_in(block), block.key_size + block.size)
+                    self._at(block, hashes[k]).block = other
+                else:
+                    hash = hashes[k] = <uint32_t>_Py_HashBytes(key_in(block), block.key_size)
+                    fetch_ahead(&self._places[hash & self._mask])
+                k += 1
+        self._slabs.give_back(n)
+        return 0
+
+    cdef Place* _at(self, Block* block, uint32_t hash) noexcept nogil:
+        """The place of a block that has one."""
+        cdef size_t at = hash & self._mask
+        while self._places[at].block != block:
+            at = (at + 1) & self._mask
+        return &self._places[at]
 
     cdef Place* _scattered(self, size_t n) noexcept nogil:
         """Not one after the other: the places ahead of a hand that goes straight on would fill up without a gap."""
@@ -329,15 +263,15 @@ cdef class Heap:
             if 8 * (self._count + 1) > 5 * <Py_ssize_t>(self._mask + 1):
                 self._grow()
                 place = self._place(key, key_size, hash)
-            place.block, place.hash, place.used = allocate(needed), <uint32_t>hash, 0
+            place.block, place.hash, place.used = self._slabs.allocate(needed), <uint32_t>hash, 0
             self._count += 1
             self._bytes += needed
         else:
             place.used = 1
-            if needed != bytes_of(block):
-                place.block = allocate(needed)
-                self._bytes += needed - bytes_of(block)
-                release(block)
+            if needed != self._slabs.bytes_of(block):
+                place.block = self._slabs.allocate(needed)
+                self._bytes += needed - self._slabs.bytes_of(block)
+                self._slabs.release(block)
         if place.block != block:
             block = place.block
             block.key_size = <uint32_t>key_size
@@ -375,9 +309,9 @@ cdef class Heap:
     cdef void _free(self, Place* place) noexcept:
         """Let a row go, and move those behind it up that belong before them."""
         cdef size_t gap = place - self._places, at = gap, home
-        self._bytes -= bytes_of(place.block)
+        self._bytes -= self._slabs.bytes_of(place.block)
         self._count -= 1
-        release(place.block)
+        self._slabs.release(place.block)
         while True:
             at = (at + 1) & self._mask
             if self._places[at].block == NULL:

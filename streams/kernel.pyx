@@ -10,6 +10,7 @@ Every length that is read from a row, an event or a delta is checked before it i
 rows are.
 """
 
+cimport cython
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
@@ -580,6 +581,7 @@ cdef class Kernel:
         return 0
 
 
+include "slabs.pxi"
 include "heap.pxi"
 include "numbers.pxi"
 include "folds.pxi"

@@ -37,6 +37,8 @@ class Memory:
 
     def make_room(self) -> None:
         """Where they take more, the partition with the most lets some go."""
+        for rows in self.sharers:
+            rows.held.tidy()
         excess = sum(rows.held.size for rows in self.sharers) - self._limit
         free = [rows for rows in self.sharers if not rows.rewriting]
         if excess > 0 and free:

@@ -40,6 +40,9 @@ class PlainHeap:
             if row is not None:
                 self.size -= len(row) + OVERHEAD
 
+    def tidy(self) -> None:
+        """Give memory back that rows have left, where there is much of it. Nothing of a row may be on its way."""
+
     def cold(self, size: int, *pinned: Container[bytes]) -> dict[bytes, bytes]:
         """Rows of about so many bytes that are likely to be asked for last; none that is pinned."""
         found = dict[bytes, bytes]()

@@ -1,5 +1,6 @@
 """The rows in memory: both heaps are a mapping, and take what they say."""
 
+import random
 from array import array
 
 import pytest
@@ -12,7 +13,8 @@ from streams.fold.rows import Heap, PlainHeap
 HEAPS = [PlainHeap] if Heap is PlainHeap else [PlainHeap, Heap]
 _keys = st.integers(0, 400).map(b"k%d".__mod__) | st.binary(max_size=3) | st.just(bytes(300))
 _steps = st.lists(
-    st.tuples(st.sampled_from(["put", "put", "put", "drop", "cold"]), _keys, st.binary(max_size=200)), max_size=300
+    st.tuples(st.sampled_from(["put", "put", "put", "drop", "cold", "tidy"]), _keys, st.binary(max_size=200)),
+    max_size=300,
 )
 
 
@@ -30,6 +32,8 @@ def test_it_is_a_mapping_whatever_was_let_go(
         elif what == "drop":
             heap.drop((key,))
             expected.pop(key, None)
+        elif what == "tidy":
+            heap.tidy()
         else:
             pinned, before = {key, b"k7"}, heap.size
             going = heap.cold(10 * len(row), pinned, ())
@@ -75,6 +79,25 @@ def test_rows_that_were_used_stay_when_others_are_let_go() -> None:
         assert len(going) > 50
         assert not going.keys() & {b"k%d" % n for n in range(100)}
         heap.drop(going)
+
+
+@pytest.mark.skipif(rows.Heap is PlainHeap, reason="no kernel was built here: no C compiler")
+def test_memory_that_rows_have_left_is_given_back() -> None:
+    """Rows that grow at uneven rates leave holes of each size that they had."""
+    chance, heap, expected = random.Random(1), Heap(), {b"k%d" % n: bytes(300) for n in range(20_000)}
+    for key, row in expected.items():
+        heap.put(key, row)
+    for _ in range(200_000):
+        key = b"k%d" % (20_000 * chance.random() ** 3)
+        expected[key] = (expected[key] + chance.randbytes(20))[:2_000]
+        heap.put(key, expected[key])
+    before = heap.reserved
+    heap.tidy()
+    sizes = len({len(row) // 32 for row in expected.values()})
+    assert heap.reserved < 0.8 * before
+    assert heap.reserved < 8 / 7 * heap.size + 2 * sizes * 65_536
+    assert dict(heap.rows(list(heap))) == expected
+    assert all(heap.get(key) == row for key, row in expected.items())
 
 
 @pytest.mark.skipif(ring.Numbers is set, reason="no kernel was built here: no C compiler")
