@@ -3,10 +3,11 @@
 
 cdef enum:
     GRAIN = 32          # sizes of blocks are multiples of it
-    LARGEST = 4_096     # a larger block is malloc's own
-    SLAB = 65_536       # bytes that hold blocks of one size
+    LARGEST = 4_096     # a larger block is malloc's own,
+    COARSE = 512        # and a multiple of this
+    SLAB = 32_768       # bytes that hold blocks of one size
     SIZES = 129         # from 0 to `LARGEST`, in grains
-    MOST_BLOCKS = 2_048 # in a slab
+    MOST_BLOCKS = 1_024 # in a slab
     NONE = 0xFFFFFFFF
 
 cdef struct Block:
@@ -26,7 +27,7 @@ cdef struct Size:
 
 cdef inline Py_ssize_t bytes_for(Py_ssize_t key_and_row) noexcept nogil:
     """Of the block that holds so many."""
-    cdef Py_ssize_t size = sizeof(Block) + key_and_row, grain = GRAIN if size <= LARGEST else LARGEST
+    cdef Py_ssize_t size = sizeof(Block) + key_and_row, grain = GRAIN if size <= LARGEST else COARSE
     return (size + grain - 1) // grain * grain
 
 cdef inline bint is_full(Slab* slab) noexcept nogil:
@@ -165,7 +166,7 @@ cdef class Slabs:
             self.give_back(n)
 
     cdef uint32_t sparse(self, int size) noexcept:
-        """A slab whose blocks others of that size can take, where an eighth of what they hold is free, or `NONE`."""
+        """A slab whose blocks others of that size can take, where a sixteenth of what they hold is free, or `NONE`."""
         cdef Size* of = &self._sizes[size]
         cdef Py_ssize_t each = SLAB // (size * GRAIN), room = of.slabs * each - of.live
-        return of.last if room >= 2 * each and 8 * room > of.slabs * each else <uint32_t>NONE
+        return of.last if room >= 2 * each and 16 * room > of.slabs * each else <uint32_t>NONE
