@@ -158,27 +158,24 @@ cdef class Heap:
                 n = self._slabs.sparse(size)
 
     cdef int _empty_slab(self, uint32_t n) except -1:
-        cdef Slab slab = self._slabs.leave(n)
+        cdef Slab* slab = self._slabs.leave(n)
         cdef Block* block
         cdef Block* other
-        cdef uint32_t at, k, turn, hash
+        cdef uint32_t at, k, count = 0
+        cdef Block* blocks[MOST_BLOCKS]
         cdef uint32_t hashes[MOST_BLOCKS]
-        for turn in range(2):  # once to ask for their places, once to move them
-            at = k = 0
-            while at < slab.fresh:
-                block = <Block*>(slab.data + at)
-                at += slab.bytes
-                if block.key_size == NONE:
-                    continue
-                if turn:
-                    other = self._slabs.allocate(slab.bytes)
-                    other.key_size, other.size = block.key_size, block.size
-                    memcpy(key_in(other), key_in(block), block.key_size + block.size)
-                    self._at(block, hashes[k]).block = other
-                else:
-                    hash = hashes[k] = <uint32_t>_Py_HashBytes(key_in(block), block.key_size)
-                    fetch_ahead(&self._places[hash & self._mask])
-                k += 1
+        for at in range(slab.fresh // slab.bytes):
+            block = <Block*>(slab.data + at * slab.bytes)
+            if block.key_size != NONE:
+                blocks[count], hashes[count] = block, <uint32_t>_Py_HashBytes(key_in(block), block.key_size)
+                fetch_ahead(&self._places[hashes[count] & self._mask])
+                count += 1
+        for k in range(count):
+            block = blocks[k]
+            other = self._slabs.allocate(slab.bytes)  # others have room, so there is no new one
+            other.key_size, other.size = block.key_size, block.size
+            memcpy(key_in(other), key_in(block), block.key_size + block.size)
+            self._at(block, hashes[k]).block = other
         self._slabs.give_back(n)
         return 0
 

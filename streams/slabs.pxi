@@ -109,11 +109,11 @@ cdef class Slabs:
         self._link(n)
         return n
 
-    cdef Slab leave(self, uint32_t n) noexcept:
+    cdef Slab* leave(self, uint32_t n) noexcept:
         """Nothing is allocated in it any more. Whoever says so moves its blocks and gives it back."""
         self._unlink(n)
         self._sizes[self._slabs[n].bytes // GRAIN].live -= self._slabs[n].live
-        return self._slabs[n]
+        return &self._slabs[n]
 
     cdef void give_back(self, uint32_t n) noexcept:
         """The memory of one that is empty and has no place among those with room."""

@@ -29,6 +29,7 @@ POINTS: dict[str, tuple[str, str]] = {
     "before_end": ("streams.engine.transaction:AIOKafkaProducer.commit_transaction", "before"),
     "after_end": ("streams.engine.transaction:AIOKafkaProducer.commit_transaction", "after"),
     "in_restore": ("streams.fold.states:Fold.load_own", "before"),
+    "in_checkpoint": ("streams.engine.disk:File._write", "before"),
     "after_checkpoint": ("streams.engine.checkpoint:Checkpoint.append", "after"),
     "in_rewriting": ("streams.engine.checkpoint:Checkpoint.add", "after"),
     "after_rewriting": ("streams.engine.checkpoint:Checkpoint.finish", "after"),

@@ -88,6 +88,7 @@ def _points(kills: int, rnd: random.Random) -> list[Fault]:
                 "after_offsets",
                 "before_end",
                 "after_end",
+                "in_checkpoint",
                 "after_checkpoint",
             )
         ),

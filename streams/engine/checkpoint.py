@@ -28,6 +28,8 @@ from streams.fold.rows import TakenRows
 OLDEST_S = 12 * 3_600
 """Kafka forgets deletions of a compacted topic after a day: rows from before one would come back."""
 BOOT = Path("/proc/sys/kernel/random/boot_id")
+LAYOUT = b"blocks"
+"""A file that was laid out otherwise is one of another boot."""
 LUMP = 4 << 20
 """Bytes that a restore reads at a time, while it unpacks those before."""
 _COMMIT, _SUM = Struct("<IIqqd"), Struct("<I")
@@ -51,7 +53,7 @@ class _Commits:
     """Commits in a file, each from a whole block on; what is not whole at its end is cut off. `records` counts all."""
 
     def __init__(self, path: Path) -> None:
-        self._file, self._boot = File(path), crc32c(BOOT.read_bytes() if BOOT.exists() else b"")
+        self._file, self._boot = File(path), crc32c(LAYOUT + (BOOT.read_bytes() if BOOT.exists() else b""))
         self.position = self.records = self._end = 0
         at_s = time()
         for commit in self._commits():
@@ -63,8 +65,8 @@ class _Commits:
             self._file.truncate(self._end)
 
     def clear(self) -> None:
-        self.position = self.records = self._end = 0
         self._file.truncate(0)
+        self.position = self.records = self._end = 0
 
     def _commits(self) -> Iterator[_Commit]:
         at, size = 0, self._file.size()
@@ -91,9 +93,9 @@ class _Commits:
 
     def read(self, some: Sequence[_Commit], buffer: Buffer) -> list[memoryview]:
         """The batches of commits that lie together. It may be called in a thread. Raises `BadBatch`."""
-        start = some[0].start - _HEAD
-        data = buffer.view(whole(some[-1].end - start))
-        self._file.read(data, start)
+        start, end = some[0].start - _HEAD, some[-1].end
+        data = buffer.view(whole(end - start))
+        self._file.read(data, start, end - start)
         found = [data[commit.start - start : commit.end - start] for commit in some]
         for batches in found:
             check(batches)
@@ -101,9 +103,12 @@ class _Commits:
 
     def append(self, batches: Sequence[Bytes], records: int, position: int) -> None:
         length = sum(map(len, batches))
-        head = _COMMIT.pack(self._boot, records, position, length, time())
-        self._file.write([head, _SUM.pack(crc32c(head)), *batches], whole(self._end))
-        self.position, self.records, self._end = position, self.records + records, whole(self._end) + _HEAD + length
+        head, at = _COMMIT.pack(self._boot, records, position, length, time()), whole(self._end)
+        self._file.write([head, _SUM.pack(crc32c(head)), *batches], at)
+        self.position, self.records, self._end = position, self.records + records, at + _HEAD + length
+
+    async def settled(self) -> None:
+        await self._file.settled()
 
     def take_the_place_of(self, path: Path) -> None:
         self._file.rename(path)
@@ -147,12 +152,18 @@ class Checkpoint:
         """The batches of each commit, in their order; they are there until the next is asked for. Raises `BadBatch`."""
         ahead: asyncio.Future[list[memoryview]] | None = None
         buffers = cycle((Buffer(), Buffer()))
-        for some in chain(self._file.lumps(), [None]):
-            coming = asyncio.ensure_future(asyncio.to_thread(self._file.read, some, next(buffers))) if some else None
-            for batches in await ahead if ahead else ():
-                yield batches
-                await asyncio.sleep(0)
-            ahead = coming
+        try:
+            for some in chain(self._file.lumps(), [None]):
+                now, ahead = ahead, self._ahead(some, next(buffers)) if some else None
+                for batches in await now if now else ():
+                    yield batches
+                    await asyncio.sleep(0)
+        finally:
+            if ahead is not None:
+                ahead.cancel()
+
+    def _ahead(self, some: list[_Commit], buffer: Buffer) -> asyncio.Future[list[memoryview]]:
+        return asyncio.ensure_future(asyncio.to_thread(self._file.read, some, buffer))
 
     def append(self, batches: Sequence[Bytes], records: int, position: int) -> None:
         """A commit, all of it or nothing; `batches` must not change any more. Raises `OSError`, for the one before."""
@@ -163,6 +174,11 @@ class Checkpoint:
     def begin(self) -> None:
         """Begin to rewrite it. From now on `append` writes to both."""
         self._new = _Commits(self._rewritten)
+
+    async def settled(self) -> None:
+        """When the new one can take rows without a wait."""
+        assert self._new is not None
+        await self._new.settled()
 
     def add(self, rows: Sequence[State] | TakenRows) -> None:
         """Rows for the new one alone."""

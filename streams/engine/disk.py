@@ -1,13 +1,14 @@
 """A file that is written and read past the kernel's cache (`O_DIRECT`), where kernel and file system can.
 
 For what nobody reads before the next start: Kafka's own files need that memory, and where a host has to give it first,
-a copy there costs ten times as much. One thread writes for all files of the process, so that no event waits for a disk;
-of each file one write is on its way at a time, and the next call of `write` or `settle` raises what became of it.
+a copy there costs ten times as much. One thread writes what is large for all files of the process; of each file one
+write is on its way at a time, for which the next call waits, and raises what became of it.
 """
 
+import asyncio
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from pathlib import Path
@@ -16,6 +17,7 @@ BLOCK = 4_096
 """Places and sizes of what goes past the cache are multiples of it."""
 LARGE = 64 << 10
 """Fewer bytes go through the cache: the kernel writes many of them at once, later."""
+PIECE = 1 << 20
 _DIRECT: int = getattr(os, "O_DIRECT", 0)
 
 Bytes = bytes | bytearray
@@ -26,11 +28,21 @@ def whole(size: int) -> int:
     return -(-size // BLOCK) * BLOCK
 
 
+def _open(path: Path, how: int) -> int:
+    """Past the cache, where the file system can."""
+    try:
+        return os.open(path, how | _DIRECT)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    return os.open(path, how)
+
+
 class Buffer:
     """Memory at a place that the disk takes, used again and again."""
 
-    def __init__(self) -> None:
-        self._memory = mmap(-1, LARGE, MAP_PRIVATE | MAP_ANONYMOUS)
+    def __init__(self, size: int = LARGE) -> None:
+        self._memory = mmap(-1, size, MAP_PRIVATE | MAP_ANONYMOUS)
 
     def view(self, size: int) -> memoryview:
         if size > len(self._memory):
@@ -44,16 +56,8 @@ class File:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        self._direct = self._past_the_cache(os.O_WRONLY)
+        self._direct = _open(path, os.O_WRONLY)
         self._writing: Future[None] | None = None
-
-    def _past_the_cache(self, how: int) -> int | None:
-        try:
-            return os.open(self.path, how | _DIRECT) if _DIRECT else None
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            return None  # the file system cannot
 
     def size(self) -> int:
         self.settle()
@@ -62,35 +66,51 @@ class File:
     def peek(self, size: int, at: int) -> bytes:
         return os.pread(self._fd, size, at)
 
-    def read(self, into: memoryview, at: int) -> None:
-        """Whole blocks; the last may end with the file. For a thread: it opens the file anew, whoever closes it."""
-        fd = self._past_the_cache(os.O_RDONLY)
-        fd = os.open(self.path, os.O_RDONLY) if fd is None else fd
+    def read(self, into: memoryview, at: int, least: int) -> None:
+        """Whole blocks, of which so many bytes are there. For a thread: it opens the file anew, whoever closes it."""
+        fds = [_open(self.path, os.O_RDONLY), os.open(self.path, os.O_RDONLY)]
         try:
-            os.preadv(fd, [into], at)
+            if _either(fds, lambda fd: os.preadv(fd, [into], at)) < least:
+                raise OSError(errno.EIO, "the file ends too early", str(self.path))
         finally:
-            os.close(fd)
+            for fd in fds:
+                os.close(fd)
 
     def write(self, parts: Sequence[Bytes], at: int) -> None:
         """All of them, at a multiple of a block. What is large must not change until the next call."""
         self.settle()
         size = sum(map(len, parts))
-        if self._direct is None or size < LARGE:
+        if size < LARGE:
             self._check(os.pwritev(self._fd, parts, at), size)
         else:
-            self._writing = _THREAD.submit(self._write, self._direct, parts, size, at)
+            self._writing = _THREAD.submit(self._write, parts, at)
 
-    def _write(self, fd: int, parts: Sequence[Bytes], size: int, at: int) -> None:
-        view, end = _BUFFER.view(whole(size)), 0
+    def _write(self, parts: Sequence[Bytes], at: int) -> None:
+        """By pieces: what is there of them shows how far it came."""
+        view, filled = _BUFFER.view(PIECE), 0
         for part in parts:
-            start, end = end, end + len(part)
-            view[start:end] = part
-        view[end:] = bytes(len(view) - end)
-        self._check(os.pwrite(fd, view, at), size)
+            left, taken = memoryview(part), 0
+            while taken < len(left):
+                some = left[taken : taken + PIECE - filled]
+                view[filled : filled + len(some)] = some
+                taken, filled = taken + len(some), filled + len(some)
+                if filled == PIECE:
+                    self._put(view, at)
+                    at, filled = at + PIECE, 0
+        view[filled : whole(filled)] = bytes(whole(filled) - filled)
+        self._put(view[: whole(filled)], at)
+
+    def _put(self, view: memoryview, at: int) -> None:
+        self._check(_either((self._direct, self._fd), lambda fd: os.pwrite(fd, view, at)), len(view))
 
     def _check(self, written: int, size: int) -> None:
         if written < size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+
+    async def settled(self) -> None:
+        """When no write is on its way."""
+        if self._writing is not None:
+            await asyncio.wait([asyncio.wrap_future(self._writing)])
 
     def settle(self) -> None:
         """Wait for the write that is on its way."""
@@ -98,8 +118,14 @@ class File:
         if writing is not None:
             writing.result()
 
+    def _wait(self) -> None:
+        """The same where it does not matter what became of it."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            wait([writing])
+
     def truncate(self, size: int) -> None:
-        self.settle()
+        self._wait()
         os.truncate(self._fd, size)
 
     def rename(self, path: Path) -> None:
@@ -107,14 +133,22 @@ class File:
         self.path = self.path.rename(path)
 
     def close(self) -> None:
-        """After what is on its way; whether that came to be shows when the file is read."""
-        if self._writing is not None:
-            wait([self._writing])
-        for fd in (self._fd, self._direct):
-            if fd is not None:
-                os.close(fd)
+        """What came to be of the last write shows when the file is read."""
+        self._wait()
+        os.close(self._fd)
+        os.close(self._direct)
+
+
+def _either(fds: Sequence[int], call: Callable[[int], int]) -> int:
+    """By the first, or by the second where the first asks for more than blocks."""
+    try:
+        return call(fds[0])
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    return call(fds[1])
 
 
 _THREAD = ThreadPoolExecutor(1, "disk")
-_BUFFER = Buffer()
+_BUFFER = Buffer(PIECE)
 """Of that thread."""

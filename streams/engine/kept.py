@@ -37,8 +37,6 @@ class Memory:
 
     def make_room(self) -> None:
         """Where they take more, the partition with the most lets some go."""
-        for rows in self.sharers:
-            rows.held.tidy()
         excess = sum(rows.held.size for rows in self.sharers) - self._limit
         free = [rows for rows in self.sharers if not rows.rewriting]
         if excess > 0 and free:
@@ -91,7 +89,7 @@ class KeptRows(Rows):
             unpack_into(commit, self.held, self._spilled, own)
             self._keep(own)
             yield own
-            self._memory.make_room()
+            self._make_room()
 
     def load(self, records: Collection[State]) -> Own:
         own: Own = {}
@@ -118,7 +116,7 @@ class KeptRows(Rows):
             self._checkpoint.append(packed(records), len(records), position)
             if self.due:
                 await self.rewrite()
-            self._memory.make_room()
+            self._make_room()
 
     # Committing
 
@@ -136,7 +134,7 @@ class KeptRows(Rows):
         if self._commit is not None and not self._commit.done():
             self._commit.set_result(None)
         self._sent = {}
-        self._memory.make_room()
+        self._make_room()
 
     # The checkpoint
 
@@ -159,17 +157,26 @@ class KeptRows(Rows):
             self._spill.begin()
             for keys in _in_steps(list(self._spill.places)):
                 self._checkpoint.add(list(self._spill.move(keys).items()))
-                await asyncio.sleep(0)
+                await self._breath()
         for keys in _in_steps(list(self.held)):
             skipped = {key for key in keys if key in self.changed or key in self._sent}
             self._skipped |= skipped
             self._checkpoint.add(TakenRows(self.held, [key for key in keys if key not in skipped]))
-            await asyncio.sleep(0)
+            await self._breath()
         while self._skipped:
             self._commit = asyncio.get_running_loop().create_future()
             await self._commit
         self._checkpoint.finish(list(self._own.items()))
         self._skipped = None
+
+    async def _breath(self) -> None:
+        await asyncio.sleep(0)
+        await self._checkpoint.settled()
+
+    def _make_room(self) -> None:
+        """When nothing points to a row."""
+        self._memory.make_room()
+        self.held.tidy()
 
     def let_go(self, excess: int) -> None:
         """Spill about so many bytes of rows, but no change that is not committed."""

@@ -77,6 +77,8 @@ class Checkpoint:
     def begin(self) -> None:
         self._new = []
 
+    async def settled(self) -> None: ...
+
     def add(self, rows: Sequence[State]) -> None:
         assert self._new is not None
         self._new += rows

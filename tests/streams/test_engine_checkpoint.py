@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from unittest.mock import AsyncMock, Mock
@@ -320,27 +321,97 @@ async def test_rows_that_cannot_be_spilled_stay_in_memory(tmp_path: Path, monkey
     mine.close()
 
 
-@pytest.mark.parametrize("errors", [(), (errno.EINVAL,)])
+@pytest.mark.parametrize("refused", ["nothing", "open", "use"])
 async def test_large_commits_go_past_the_cache_where_the_file_system_can(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, errors: tuple[int, ...]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
 ) -> None:
-    real, past = os.open, list[int]()
+    past, write, read, real = set[int](), os.pwrite, os.preadv, os.open
+    used: list[str] = []
 
     def opened(path: Path, flags: int, mode: int = 0o777) -> int:
         if flags & disk._DIRECT and path.name == "commits":
-            if errors:
-                raise OSError(errors[0], "not here")
-            past.append(flags)
-        return real(path, flags, mode)
+            if refused == "open":
+                raise OSError(errno.EINVAL, "not here")
+            past.add(fd := real(path, flags, mode))
+            return fd
+        past.discard(fd := real(path, flags, mode))
+        return fd
+
+    def pwrite(fd: int, view: memoryview, at: int) -> int:
+        _refuse(fd, "write")
+        return write(fd, view, at)
+
+    def preadv(fd: int, into: list[memoryview], at: int) -> int:
+        _refuse(fd, "read")
+        return read(fd, into, at)
+
+    def _refuse(fd: int, what: str) -> None:
+        if fd in past:
+            if refused == "use":
+                raise OSError(errno.EINVAL, "not so")
+            used.append(what)
 
     monkeypatch.setattr(disk.os, "open", opened)
-    rows: list[State] = [(b"k%d" % n, bytes([n]) * (disk.LARGE + n)) for n in range(3)]
+    monkeypatch.setattr(disk.os, "pwrite", pwrite)
+    monkeypatch.setattr(disk.os, "preadv", preadv)
+    large: list[list[State]] = [[(b"%d %d" % (n, k), bytes([k]) * 900_000) for k in range(n)] for n in (1, 3, 7)]
     kept = Checkpoint(tmp_path)
-    for n, row in enumerate(rows):
-        append(kept, [row], 2 * n + 1)
+    for n, rows in enumerate(large):
+        append(kept, rows, 2 * n + 1)
         append(kept, FIRST, 2 * n + 2)  # a small one, in between
     kept.close()
     again = Checkpoint(tmp_path)
-    assert (again.position, await content(again)) == (6, [record for row in rows for record in (row, *FIRST)])
+    assert (again.position, await content(again)) == (6, [record for rows in large for record in (*rows, *FIRST)])
     again.close()
-    assert len(past) == (0 if errors else 3)  # two to write, one to read
+    assert used.count("write") == (1 + 3 + 7 if refused == "nothing" else 0)
+    assert used.count("read") == (3 if refused == "nothing" else 0)
+
+
+async def test_a_file_that_ends_too_early_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the buffer held before may be a batch, too."""
+    written(tmp_path)
+    kept, read = Checkpoint(tmp_path), os.preadv
+    monkeypatch.setattr(disk.os, "preadv", lambda fd, into, at: read(fd, [into[0][: disk.BLOCK]], at))
+    with pytest.raises(OSError, match="ends too early"):
+        await content(kept)
+    kept.close()
+
+
+async def test_a_file_that_was_laid_out_otherwise_is_not_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "LAYOUT", b"")
+        written(tmp_path)
+    kept = Checkpoint(tmp_path)
+    assert (kept.position, kept.records, await content(kept)) == (0, 0, [])
+    kept.close()
+
+
+async def test_a_rewriting_lets_events_through_while_the_disk_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, write = KeptRows(Checkpoint(tmp_path), Memory(1 << 30), 1), os.pwrite
+    for n in range(1_500):
+        mine.held.put(b"k%d" % n, bytes(1_000))
+    going, released = threading.Event(), threading.Event()
+
+    def slow(fd: int, view: memoryview, at: int) -> int:
+        going.set()
+        assert released.wait(30)
+        return write(fd, view, at)
+
+    monkeypatch.setattr(disk.os, "pwrite", slow)
+    rewriting = asyncio.create_task(mine.rewrite())
+    assert await asyncio.to_thread(going.wait, 30)
+    for _ in range(1_000):  # the loop runs while the write is on its way
+        await asyncio.sleep(0)
+    assert not rewriting.done()
+    released.set()
+    await rewriting
+    mine.close()
+    again = KeptRows(Checkpoint(tmp_path), Memory(1 << 30), 1)
+    async for _ in again.resume(0, 1):
+        pass
+    assert len(again) == 1_500
+    again.close()
