@@ -176,8 +176,9 @@ class Checkpoint:
         self._new = _Commits(self._rewritten)
 
     async def settled(self) -> None:
-        """When the new one can take rows without a wait."""
+        """After a breath, when the new one can take rows without a wait."""
         assert self._new is not None
+        await asyncio.sleep(0)
         await self._new.settled()
 
     def add(self, rows: Sequence[State] | TakenRows) -> None:

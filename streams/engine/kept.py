@@ -35,12 +35,13 @@ class Memory:
     def of(cls, settings: Settings) -> Self:
         return cls(settings.state_memory_mb << 20)
 
-    def make_room(self) -> None:
-        """Where they take more, the partition with the most lets some go."""
+    def make_room(self, mine: "KeptRows") -> None:
+        """Where they take more, the partition with the most lets some go. Nothing may point to a row."""
         excess = sum(rows.held.size for rows in self.sharers) - self._limit
         free = [rows for rows in self.sharers if not rows.rewriting]
         if excess > 0 and free:
             max(free, key=lambda rows: rows.held.size).let_go(excess + self._limit // LUMP)
+        mine.held.tidy()
 
 
 class KeptRows(Rows):
@@ -89,7 +90,7 @@ class KeptRows(Rows):
             unpack_into(commit, self.held, self._spilled, own)
             self._keep(own)
             yield own
-            self._make_room()
+            self._memory.make_room(self)
 
     def load(self, records: Collection[State]) -> Own:
         own: Own = {}
@@ -116,7 +117,7 @@ class KeptRows(Rows):
             self._checkpoint.append(packed(records), len(records), position)
             if self.due:
                 await self.rewrite()
-            self._make_room()
+            self._memory.make_room(self)
 
     # Committing
 
@@ -134,7 +135,7 @@ class KeptRows(Rows):
         if self._commit is not None and not self._commit.done():
             self._commit.set_result(None)
         self._sent = {}
-        self._make_room()
+        self._memory.make_room(self)
 
     # The checkpoint
 
@@ -157,26 +158,17 @@ class KeptRows(Rows):
             self._spill.begin()
             for keys in _in_steps(list(self._spill.places)):
                 self._checkpoint.add(list(self._spill.move(keys).items()))
-                await self._breath()
+                await self._checkpoint.settled()
         for keys in _in_steps(list(self.held)):
             skipped = {key for key in keys if key in self.changed or key in self._sent}
             self._skipped |= skipped
             self._checkpoint.add(TakenRows(self.held, [key for key in keys if key not in skipped]))
-            await self._breath()
+            await self._checkpoint.settled()
         while self._skipped:
             self._commit = asyncio.get_running_loop().create_future()
             await self._commit
         self._checkpoint.finish(list(self._own.items()))
         self._skipped = None
-
-    async def _breath(self) -> None:
-        await asyncio.sleep(0)
-        await self._checkpoint.settled()
-
-    def _make_room(self) -> None:
-        """When nothing points to a row."""
-        self._memory.make_room()
-        self.held.tidy()
 
     def let_go(self, excess: int) -> None:
         """Spill about so many bytes of rows, but no change that is not committed."""

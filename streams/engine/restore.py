@@ -14,8 +14,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from streams.engine.kept import KeptRows
 from streams.fold.records import Own
 
-POLL_MS, FOLLOW_MS = 20, 200
-"""Where only the mark of a transaction is left, a poll takes all of its time."""
+POLL_MS = 50
+"""A restore waits so long where only the mark of a transaction is left."""
 STUCK_S = 30.0
 """A broker that is alive answers within a second; a transaction left open ends after `transaction.TIMEOUT_MS`."""
 FETCH_BYTES = 4 << 20
@@ -56,7 +56,7 @@ async def restore(bootstrap: str, topic: str, targets: Mapping[int, Target]) -> 
                 raise RestoreStuck(
                     f"{topic}: nothing came for {STUCK_S:.0f} s, partitions {waiting} are not at their ends"
                 )
-            count += await _load(consumer, left, targets, POLL_MS)
+            count += await _load(consumer, left, targets)
 
 
 async def follow(
@@ -67,7 +67,7 @@ async def follow(
         while True:
             for tp, position in (await _loaded(consumer, ends, targets)).items():
                 lag(tp.partition, max(0, (consumer.highwater(tp) or ends[tp]) - position))
-            await _load(consumer, ends, targets, FOLLOW_MS)
+            await _load(consumer, ends, targets)
 
 
 @asynccontextmanager
@@ -95,12 +95,10 @@ async def _reading(
         await consumer.stop()
 
 
-async def _load(
-    consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition], targets: Mapping[int, Target], wait_ms: int
-) -> int:
+async def _load(consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition], targets: Mapping[int, Target]) -> int:
     """What the next fetch brings. Returns how many records."""
     count = 0
-    for tp, records in (await consumer.getmany(*partitions, timeout_ms=wait_ms)).items():
+    for tp, records in (await consumer.getmany(*partitions, timeout_ms=POLL_MS)).items():
         rows, load_own = targets[tp.partition]
         load_own(rows.load([(record.key, record.value) for record in records]))
         count += len(records)

@@ -1,5 +1,6 @@
 """A model of a worker's disk: the checkpoints of each slot, which outlive its processes, get old, and get lost."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -77,7 +78,8 @@ class Checkpoint:
     def begin(self) -> None:
         self._new = []
 
-    async def settled(self) -> None: ...
+    async def settled(self) -> None:
+        await asyncio.sleep(0)
 
     def add(self, rows: Sequence[State]) -> None:
         assert self._new is not None
