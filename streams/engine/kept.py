@@ -177,6 +177,7 @@ class KeptRows(Rows):
         going = self.held.cold(excess, self.changed, self._sent)
         self._spill.put(going)
         self.held.drop(going)
+        self.held.tidy()
 
     def forget(self) -> None:
         """What was restored does not fit together: the next restore begins at the beginning."""

@@ -23,7 +23,7 @@ from streams.engine.transaction import Sent
 from streams.engine.unpacking import BadBatch
 from streams.fold.records import Own, State
 from streams.fold.ring import BadRing
-from streams.fold.rows import Heap
+from streams.fold.rows import Heap, PlainHeap
 from streams.fold.users import UserFold
 from streams.topics import EVENTS, USER_FEATURES
 
@@ -258,6 +258,21 @@ async def test_rows_leave_memory_a_lump_at_a_time_and_come_back(tmp_path: Path) 
     assert {mine.get(b"k%03d" % n) for n in range(200)} == {b"%010d" % n for n in range(200)}
     assert mine.reads >= 200 - 64
     mine.close()
+
+
+@pytest.mark.skipif(Heap is PlainHeap, reason="no kernel was built here: no C compiler")
+async def test_a_partition_that_is_still_gives_its_memory_to_one_that_fills(tmp_path: Path) -> None:
+    memory = Memory(8 << 20)
+    still, filling = (KeptRows(Checkpoint(tmp_path / name), memory, 1_000_000) for name in ("still", "filling"))
+    for mine, count in ((still, 7_000), (filling, 20_000)):
+        for n in range(count):
+            mine.set(b"k%d" % n, bytes(1_000))
+            if n % 100 == 99:
+                mine.committed({}, sent(list(mine.take()), n))
+    assert filling.held.size > 3 << 20
+    assert still.held.reserved + filling.held.reserved < 9 << 20
+    still.close()
+    filling.close()
 
 
 async def test_a_checkpoint_is_rewritten_when_most_of_it_is_old(tmp_path: Path) -> None:
