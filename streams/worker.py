@@ -24,8 +24,8 @@ SESSION_S = 6.0
 """After so long without a heartbeat a worker's partitions move on; 6 s is the least that Kafka's default allows."""
 FETCH_BYTES = 1 << 20
 """Of one partition at once: about 5,000 events, 50 ms of folding."""
-BUFFERED_BATCHES = 2
-"""Batches that wait for an agent, so at most 2 MiB a topic: Faust stops fetching when the agent is slower."""
+BUFFERED_BATCHES = 4
+"""Batches that wait for an agent, so at most 4 MiB a topic: Faust stops fetching when the agent is slower."""
 
 log = logging.getLogger(__name__)
 
