@@ -9,8 +9,9 @@ rows it needs once most of them are old is left to `streams.engine.kept`.
 import asyncio
 import fcntl
 import os
+from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
-from itertools import chain, cycle
+from itertools import chain, cycle, repeat
 from pathlib import Path
 from struct import Struct
 from time import time
@@ -31,7 +32,9 @@ BOOT = Path("/proc/sys/kernel/random/boot_id")
 LAYOUT = b"blocks"
 """A file that was laid out otherwise is one of another boot."""
 LUMP = 4 << 20
-"""Bytes that a restore reads at a time, while it unpacks those before."""
+"""Bytes that a restore reads at a time,"""
+AHEAD = 2
+"""and lumps that it reads while it unpacks those before: one alone leaves the disk at rest while it is checked."""
 _COMMIT, _SUM = Struct("<IIqqd"), Struct("<I")
 """Before a commit: the boot, how many records, the position after it, its bytes, the time; and a checksum of these."""
 _HEAD = _COMMIT.size + _SUM.size
@@ -150,17 +153,19 @@ class Checkpoint:
 
     async def read(self) -> AsyncIterator[memoryview]:
         """The batches of each commit, in their order; they are there until the next is asked for. Raises `BadBatch`."""
-        ahead: asyncio.Future[list[memoryview]] | None = None
-        buffers = cycle((Buffer(), Buffer()))
+        ahead: deque[asyncio.Future[list[memoryview]]] = deque()
+        buffers = cycle([Buffer() for _ in range(AHEAD + 1)])
         try:
-            for some in chain(self._file.lumps(), [None]):
-                now, ahead = ahead, self._ahead(some, next(buffers)) if some else None
-                for batches in await now if now else ():
-                    yield batches
-                    await asyncio.sleep(0)
+            for some in chain(self._file.lumps(), repeat(None, AHEAD)):
+                if some is not None:
+                    ahead.append(self._ahead(some, next(buffers)))
+                if ahead and (some is None or len(ahead) > AHEAD):
+                    for batches in await ahead.popleft():
+                        yield batches
+                        await asyncio.sleep(0)
         finally:
-            if ahead is not None:
-                ahead.cancel()
+            for reading in ahead:
+                reading.cancel()
 
     def _ahead(self, some: list[_Commit], buffer: Buffer) -> asyncio.Future[list[memoryview]]:
         return asyncio.ensure_future(asyncio.to_thread(self._file.read, some, buffer))

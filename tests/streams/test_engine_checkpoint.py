@@ -4,7 +4,7 @@ import asyncio
 import errno
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from unittest.mock import AsyncMock, Mock
 
@@ -18,7 +18,7 @@ from streams.engine import checkpoint, disk, kept, stage
 from streams.engine.batches import Batch, batches, packed
 from streams.engine.checkpoint import Checkpoint, Taken
 from streams.engine.kept import KeptRows, Memory
-from streams.engine.spill import Spill
+from streams.engine.spill import AT_ONCE, Spill
 from streams.engine.transaction import Sent
 from streams.engine.unpacking import BadBatch
 from streams.fold.records import Own, State
@@ -322,18 +322,42 @@ async def test_a_checkpoint_beyond_the_log_is_thrown_away(tmp_path: Path) -> Non
     mine.close()
 
 
-async def test_rows_that_cannot_be_spilled_stay_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: Spill, rows: Mapping[bytes, bytes]) -> None:
-        raise OSError("no space")
-
+async def test_rows_that_cannot_be_spilled_are_still_read_and_stop_the_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mine = KeptRows(Checkpoint(tmp_path), Memory(1), 1_000_000)
+    monkeypatch.setattr(os, "writev", lambda file, rows: 0)
     mine.set(b"k", b"row")
-    taken = list(mine.take())
-    monkeypatch.setattr(Spill, "put", full)
-    with pytest.raises(OSError, match="no space"):
-        mine.committed({}, sent(taken, 1))
+    mine.committed({}, sent(list(mine.take()), 1))
     assert mine.get(b"k") == b"row"
+    mine.set(b"l", b"another")
+    with pytest.raises(OSError, match="No space left"):
+        mine.committed({}, sent(list(mine.take()), 2))
+    assert (mine.get(b"k"), mine.get(b"l")) == (b"row", b"another")
     mine.close()
+
+
+async def test_a_row_is_read_while_it_is_written_and_from_the_file_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    going, released, write = threading.Event(), threading.Event(), os.writev
+
+    def held_up(file: int, rows: Sequence[bytes]) -> int:
+        going.set()
+        released.wait()
+        return write(file, rows)
+
+    monkeypatch.setattr(os, "writev", held_up)
+    spill, rows = Spill(tmp_path), {b"%04d" % n: b"row %d" % n for n in range(2 * AT_ONCE + 1)}
+    spill.put(rows)
+    assert going.wait(10)
+    assert spill.take(b"0007") == b"row 7"
+    released.set()
+    spill.begin()  # after the write
+    assert spill.move([b"0006", b"0007", b"1000"]) == {b"0006": b"row 6", b"1000": b"row 1000"}
+    spill.begin()
+    assert [spill.take(key) for key in (b"0006", b"0007", b"1000")] == [b"row 6", None, b"row 1000"]
+    spill.close()
 
 
 @pytest.mark.parametrize("refused", ["nothing", "open", "use"])
