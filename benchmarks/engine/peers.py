@@ -9,7 +9,8 @@ it, all of it. Every window of the output is compared with a recomputation by po
 `--kill-at 0.5` kills each engine with SIGKILL when half is done and starts it again.
 
 Kafka Streams is built from `benchmarks/engine/kstreams` with `javac` (a JDK of 17 or later on the PATH); its jars
-are fetched.
+are fetched. Pathway is fetched into an environment of its own. It has no transactions into Kafka, so what it has
+written counts, until nothing more comes.
 """
 
 import argparse
@@ -24,7 +25,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -44,6 +45,10 @@ USERS, ITEMS = 110_000, 60_000
 STEP_US = 10_000
 PARTITIONS = 4
 FROM, LOOK_S, LIMIT_S = 0.25, 0.25, 300.0
+QUIET_S = 8.0
+"""An engine that commits nothing is done when it has written nothing for so long."""
+PATHWAY = "pathway==0.33.0"
+PEERS = ("freshet", "rocksdb", "memory", "pathway")
 OUT = "windows"
 JARS = (
     "org.apache.kafka:kafka-streams:4.3.0",
@@ -68,7 +73,10 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True)
 class Peer:
-    """`command` starts it; `group` is its consumer group, `out` its output, `read` the windows of one record there."""
+    """`command` starts it; `group` is its consumer group, `out` its output, `read` the windows of one record there.
+
+    `commits`: what it has read is committed with what it has written.
+    """
 
     name: str
     group: str
@@ -76,6 +84,7 @@ class Peer:
     command: list[str]
     env: dict[str, str]
     read: Callable[[bytes, bytes], Iterator[tuple[Cell, int, float]]]
+    commits: bool = True
 
 
 def fill(bootstrap: str, topic: str, count: int) -> dict[Cell, tuple[int, float]]:
@@ -166,6 +175,21 @@ def kafka_streams(rig: Rig, store: str, classpath: str) -> Peer:
     )
 
 
+def pathway(rig: Rig) -> Peer:
+    def read(_: bytes, value: bytes) -> Iterator[tuple[Cell, int, float]]:
+        out = json.loads(value)
+        if out["diff"] > 0:
+            yield (out["user"], out["type"], out["length"], out["start"] // 1_000), out["n"], out["total"]
+
+    uv = [str(Path(sys.executable).with_name("uv")), "run", "--quiet", "--isolated", "--no-project", "--with", PATHWAY]
+    subprocess.run([*uv, "python", "-c", "import pathway"], check=True)
+    job = str(Path(__file__).with_name("pathway_windows.py"))
+    return Peer(
+        "Pathway", "pathway", "pathway", [*uv, "python", job, rig.settings.kafka, "pathway", EVENTS, "pathway"], {},
+        read, commits=False,
+    )  # fmt: skip
+
+
 def build(folder: Path, cache: Path) -> str:
     """The class path of the Java job. Raises `SystemExit` where there is no compiler."""
     javac = shutil.which("javac")
@@ -207,22 +231,35 @@ def spent(pid: int, known: dict[int, float]) -> tuple[float, float]:
 
 
 def drain(peer: Peer, rig: Rig, events: int, kill_at: float | None, log: Path) -> tuple[float, float, float, float]:
-    """Run it until its group has committed every event. us an event (slope, all), events a second, peak MB."""
+    """Run it until it is done with every event. us an event (slope, all), events a second, peak MB."""
     consumer = Consumer({"bootstrap.servers": rig.settings.kafka, "group.id": peer.group})
-    asked = [TopicPartition(EVENTS, p) for p in range(PARTITIONS)]
+    asked = [TopicPartition(EVENTS if peer.commits else peer.out, p) for p in range(PARTITIONS)]
     known: dict[int, float] = {}
     samples: list[tuple[float, float, int]] = []
     peak, give_up = 0.0, time.monotonic() + LIMIT_S
+
+    def position() -> int:
+        """Events that it has committed, or records that it has written."""
+        if peer.commits:
+            return min(events, sum(max(0, tp.offset) for tp in consumer.committed(asked, 10)))
+        return sum(consumer.get_watermark_offsets(tp, 10)[1] for tp in asked)
+
+    def is_done() -> bool:
+        if peer.commits:
+            return bool(samples) and samples[-1][2] == events
+        before = [done for at, _, done in samples if at < time.monotonic() - QUIET_S]
+        return bool(before) and before[-1] == samples[-1][2] > 0
+
     env = {**os.environ, **peer.env}
     with log.open("ab") as out:
         process = subprocess.Popen(peer.command, stdout=out, stderr=out, env=env)
         try:
-            while not samples or samples[-1][2] < events:
+            while not is_done():
                 time.sleep(LOOK_S)
-                done = sum(max(0, tp.offset) for tp in consumer.committed(asked, 10))
+                done = position()
                 used, resident = spent(process.pid, known)
                 peak = max(peak, resident)
-                samples.append((time.monotonic(), used, min(done, events)))
+                samples.append((time.monotonic(), used, done))
                 if kill_at is not None and done >= kill_at * events:
                     if done >= events:
                         raise SystemExit(f"{peer.name} was done before it could be killed: give it more --events")
@@ -230,9 +267,7 @@ def drain(peer: Peer, rig: Rig, events: int, kill_at: float | None, log: Path) -
                     process.wait()
                     kill_at, process = None, subprocess.Popen(peer.command, stdout=out, stderr=out, env=env)
                 if process.poll() is not None or time.monotonic() > give_up:
-                    raise SystemExit(
-                        f"{peer.name} stopped at {done:,} of {events:,} events:\n{log.read_text()[-3_000:]}"
-                    )
+                    raise SystemExit(f"{peer.name} stopped at {done:,} of {events:,}:\n{log.read_text()[-3_000:]}")
         finally:
             process.send_signal(signal.SIGTERM)
             try:
@@ -240,8 +275,9 @@ def drain(peer: Peer, rig: Rig, events: int, kill_at: float | None, log: Path) -
             except subprocess.TimeoutExpired:
                 process.kill()
             consumer.close()
-    first, last = next(s for s in samples if s[2] >= FROM * events), samples[-1]
-    part = max(1, last[2] - first[2])
+    end = samples[-1][2]
+    first, last = (next(s for s in samples if s[2] >= share * end) for share in (FROM, 1.0))
+    part = max(1, last[2] - first[2]) / end * events
     return (last[1] - first[1]) / part * 1e6, last[1] / events * 1e6, part / max(1e-9, last[0] - first[0]), peak
 
 
@@ -272,11 +308,11 @@ def wrong(peer: Peer, bootstrap: str, want: dict[Cell, tuple[int, float]]) -> tu
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=1_000_000)
-    parser.add_argument(
-        "--peer", nargs="+", choices=("freshet", "rocksdb", "memory"), default=["freshet", "rocksdb", "memory"]
-    )
+    parser.add_argument("--peer", nargs="+", choices=PEERS, default=PEERS)
     parser.add_argument("--kill-at", type=float)
     given = parser.parse_args()
+    if given.kill_at is not None and "pathway" in given.peer:
+        parser.error("--kill-at needs engines that come back: leave Pathway out with --peer")
     runs: list[Run] = []
     plan = Plan(workers=0, online_sinks=0, heap_mb=768)
     with (
@@ -284,8 +320,9 @@ def main() -> None:
         Rig(Path(name) / "rig", get_settings().cache_dir, plan) as rig,
     ):
         rig.supervisor.remove("archive")
-        classpath = build(Path(name), rig.settings.cache_dir) if set(given.peer) - {"freshet"} else ""
-        peers: list[Any] = [freshet(rig) if p == "freshet" else kafka_streams(rig, p, classpath) for p in given.peer]
+        classpath = build(Path(name), rig.settings.cache_dir) if {"rocksdb", "memory"} & set(given.peer) else ""
+        others: dict[str, Callable[[Rig], Peer]] = {"freshet": freshet, "pathway": pathway}
+        peers = [others[p](rig) if p in others else kafka_streams(rig, p, classpath) for p in given.peer]
         admin = AdminClient({"bootstrap.servers": rig.settings.kafka})
         for made in admin.create_topics([NewTopic(peer.out, PARTITIONS, 1) for peer in peers]).values():
             made.result()
