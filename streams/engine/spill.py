@@ -1,6 +1,6 @@
 """The rows that memory has no room for, in a file without a name, which is gone with the process.
 
-A thread writes them; what is on its way is read from memory, and is never more than one partition lets go at a time.
+A thread writes them; what is on its way is read from memory, and is never more than a partition lets go at once.
 """
 
 import errno
@@ -33,16 +33,17 @@ class Spill:
         return TemporaryFile(dir=self._folder, buffering=0)
 
     def put(self, rows: Mapping[bytes, bytes]) -> None:
-        """Raises `OSError`, for the rows that were put before; these are still here."""
-        _THREAD.submit(int).result()  # whoever put rows before, they are on disk now
+        """Raises `OSError` for the rows that were put before, which can still be read; these are not taken."""
         self._settle()
         self._on_its_way = dict(rows)
-        self._writing = _THREAD.submit(_write, self._files[self._turn].fileno(), self._on_its_way, self._folder)
+        self._writing = _THREAD.submit(_write, self._files[self._turn], self._on_its_way, self._folder)
         for key, row in rows.items():
             self.places[key] = (self._end << _SIZE_BITS | len(row)) << 1 | self._turn
             self._end += len(row)
 
     def _settle(self) -> None:
+        """Wait for the write that is on its way, whoever put the rows."""
+        _THREAD.submit(int).result()
         if self._writing is not None:
             self._writing.result()
 
@@ -72,17 +73,18 @@ class Spill:
         return rows
 
     def close(self) -> None:
+        """What came to be of the last write does not matter any more."""
         _THREAD.submit(int).result()
         for file in self._files:
             file.close()
 
 
-def _write(file: int, rows: dict[bytes, bytes], folder: Path) -> None:
+def _write(file: IO[bytes], rows: dict[bytes, bytes], folder: Path) -> None:
     """Write them, and let them go."""
     data = list(rows.values())
     for at in range(0, len(data), AT_ONCE):
         some = data[at : at + AT_ONCE]
-        if os.writev(file, some) != sum(map(len, some)):
+        if os.writev(file.fileno(), some) != sum(map(len, some)):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
     rows.clear()
 

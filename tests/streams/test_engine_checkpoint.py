@@ -337,26 +337,55 @@ async def test_rows_that_cannot_be_spilled_are_still_read_and_stop_the_worker(
     mine.close()
 
 
-async def test_a_row_is_read_while_it_is_written_and_from_the_file_then(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def held_up(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """Writes of a spill wait: for the second, when the first says that one is going."""
     going, released, write = threading.Event(), threading.Event(), os.writev
 
-    def held_up(file: int, rows: Sequence[bytes]) -> int:
+    def late(file: int, rows: Sequence[bytes]) -> int:
         going.set()
-        released.wait()
+        assert released.wait(30)
         return write(file, rows)
 
-    monkeypatch.setattr(os, "writev", held_up)
+    monkeypatch.setattr(os, "writev", late)
+    return going, released
+
+
+def test_a_row_is_read_while_it_is_written_and_from_the_file_then(
+    tmp_path: Path, held_up: tuple[threading.Event, threading.Event]
+) -> None:
+    going, released = held_up
     spill, rows = Spill(tmp_path), {b"%04d" % n: b"row %d" % n for n in range(2 * AT_ONCE + 1)}
     spill.put(rows)
-    assert going.wait(10)
+    assert going.wait(30)
     assert spill.take(b"0007") == b"row 7"
     released.set()
     spill.begin()  # after the write
+    assert spill._on_its_way == {}
     assert spill.move([b"0006", b"0007", b"1000"]) == {b"0006": b"row 6", b"1000": b"row 1000"}
     spill.begin()
     assert [spill.take(key) for key in (b"0006", b"0007", b"1000")] == [b"row 6", None, b"row 1000"]
+    spill.close()
+
+
+@pytest.mark.parametrize("what", ["another's put", "begin", "close"])
+def test_what_comes_after_a_write_waits_for_it(
+    tmp_path: Path, held_up: tuple[threading.Event, threading.Event], what: str
+) -> None:
+    going, released = held_up
+    spill, another = Spill(tmp_path), Spill(tmp_path)
+    spill.put({b"k": b"row"})
+    assert going.wait(30)
+    after = {"another's put": lambda: another.put({b"l": b"row"}), "begin": spill.begin, "close": spill.close}[what]
+    thread = threading.Thread(target=after)
+    thread.start()
+    thread.join(0.2)
+    assert thread.is_alive()
+    released.set()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert spill._on_its_way == {}
+    another.close()
     spill.close()
 
 
