@@ -23,7 +23,7 @@ from freshet.stack import flink, watch
 
 def measure(engine: str, events: int, users: int, items: int, subtasks: int) -> list[str]:
     """A row of the table."""
-    plan = Plan(workers=subtasks, online_sinks=0, heap_mb=768, flink=engine == "flink", state_memory_mb=1_024)
+    plan = Plan(workers=subtasks, online_sinks=0, heap_mb=768, flink=engine == "flink")
     with (
         tempfile.TemporaryDirectory(prefix="freshet-flink-") as name,
         Rig(Path(name) / "rig", get_settings().cache_dir, plan) as rig,
