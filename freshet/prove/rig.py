@@ -54,7 +54,7 @@ class Plan:
     program: str = "worker"
     apart_s: float = 0.0
     heap_mb: int = 384
-    state_memory_mb: int = 1_000
+    state_memory_mb: int = 960
     checkpoint_rows: int = 50_000
     flink: bool = False
 
