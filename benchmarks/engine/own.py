@@ -238,7 +238,12 @@ def main() -> None:
     parser.add_argument(
         "--past", type=int, default=30, help="events that each row was folded from (default: %(default)s)"
     )
-    parser.add_argument("--memory-mb", type=int, default=960, help="FRESHET_STATE_MEMORY_MB (default: %(default)s)")
+    parser.add_argument(
+        "--memory-mb",
+        type=int,
+        default=Plan.state_memory_mb,
+        help="FRESHET_STATE_MEMORY_MB (default: %(default)s, the setting's own)",
+    )
     parser.add_argument("--plain", action="store_true", help="without the compiled step")
     parser.add_argument("--json", type=Path, help="write the figures there, too")
     given = parser.parse_args()

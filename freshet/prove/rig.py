@@ -54,8 +54,8 @@ class Plan:
     program: str = "worker"
     apart_s: float = 0.0
     heap_mb: int = 384
-    state_memory_mb: int = 960
-    checkpoint_rows: int = 50_000
+    state_memory_mb: int = Settings.model_fields["state_memory_mb"].default
+    checkpoint_rows: int = Settings.model_fields["checkpoint_rows"].default
     flink: bool = False
 
 
