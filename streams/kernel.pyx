@@ -152,7 +152,7 @@ cdef class Kernel:
         return i64(data + 28)
 
     cdef int _check(self, const uint8_t* data, Py_ssize_t end) except -1:
-        if end < HEADER or memcmp(data, b"fs\x03", 3) != 0 or data[3] != self._id:
+        if end < HEADER or memcmp(data, b"fs\x04", 3) != 0 or data[3] != self._id:
             raise ValueError(f"{end} bytes are no row of this profile")
         return 0
 
@@ -228,16 +228,14 @@ cdef class Kernel:
         return 0
 
     cdef int _recent(self, Slot* slot, int64_t at, list values) except -1:
-        need(slot, 4)
-        cdef Py_ssize_t n = u32(slot.data), i, start, size
-        need(slot, 4 + 8 * n)
-        start = texts_view(slot, 4 + 8 * n, n)
-        cdef list texts = [None] * n, ages = [None] * n
+        cdef Times t
+        cdef Py_ssize_t start = times_view(slot, &t), i, size
+        cdef list texts = [None] * t.n, ages = [None] * t.n
         cdef object now = at
-        for i in range(n):
-            size = text_size(slot, 4 + 8 * n, i)
-            texts[n - 1 - i] = PyUnicode_DecodeUTF8(<char*>slot.data + start, size, NULL)
-            ages[n - 1 - i] = (now - i64(slot.data + 4 + 8 * i)) / SECOND
+        for i in range(t.n):
+            size = text_size(slot, t.end, i)
+            texts[t.n - 1 - i] = PyUnicode_DecodeUTF8(<char*>slot.data + start, size, NULL)
+            ages[t.n - 1 - i] = (now - time_at(slot, &t, i)) / SECOND
             start += size
         values.append(texts)
         values.append(ages)
@@ -378,15 +376,30 @@ cdef class Kernel:
         memcpy(&value, data + at, 2)
         return value
 
+    cdef Py_ssize_t _size(self, uint8_t* data, Py_ssize_t* at, Py_ssize_t end) except -1:
+        """`streams.aggregates.packing.unpack_size`."""
+        cdef Py_ssize_t size = 0
+        cdef int i
+        for i in range(5):
+            if at[0] >= end:
+                break
+            size |= <Py_ssize_t>(data[at[0]] & 0x7F) << 7 * i
+            at[0] += 1
+            if data[at[0] - 1] < 0x80:
+                return size
+        raise ValueError(f"a size does not end at {at[0]} of {end} bytes")
+
     cdef Py_ssize_t _load_part(self, uint8_t* data, Py_ssize_t at, Py_ssize_t end, Slot* part) except -1:
-        """How many slots (u16), for each its signature and size (u32 each), their bytes. Returns where it ends."""
-        cdef Py_ssize_t n = self._u16(data, at, end), directory = at + 2, k, size, i = 0, tried
+        """How many slots (u16), for each its signature (u32), its size and its bytes. Returns where it ends."""
+        cdef Py_ssize_t n = self._u16(data, at, end), k, size, i = 0, tried
         cdef uint32_t signature
-        at = directory + 8 * n
-        if at > end:
-            raise ValueError(f"{end} bytes end before {at}")
+        at += 2
         for k in range(n):
-            signature, size = u32(data + directory + 8 * k), u32(data + directory + 8 * k + 4)
+            if at + 4 > end:
+                raise ValueError(f"{end} bytes end before {at + 4}")
+            signature = u32(data + at)
+            at += 4
+            size = self._size(data, &at, end)
             if at + size > end:
                 raise ValueError(f"{end} bytes end before {at + size}")
             for tried in range(self._count):  # slots lie in the order of declaration, so the first try mostly hits
@@ -417,7 +430,7 @@ cdef class Kernel:
             self.row, self._room = at, 2 * size
         self.made = size
         at = self.row
-        memcpy(at, b"fs\x03", 3)
+        memcpy(at, b"fs\x04", 3)
         at[3] = <uint8_t>self._id
         put64(at + 4, version)
         put64(at + 12, event_time)
@@ -436,24 +449,22 @@ cdef class Kernel:
         cdef Py_ssize_t size = 2, i
         for i in range(self._count):
             if part[i].size:
-                size += 8 + part[i].size
+                size += 4 + varint_size(part[i].size) + part[i].size
         return size
 
     cdef uint8_t* _store_part(self, uint8_t* at, Slot* part) noexcept:
         cdef uint16_t n = 0
         cdef Py_ssize_t i
-        cdef uint8_t* directory = at + 2
+        cdef uint8_t* head = at
+        at += 2
         for i in range(self._count):
             if part[i].size:
-                put32(directory + 8 * n, self._signatures[i])
-                put32(directory + 8 * n + 4, <uint32_t>part[i].size)
-                n += 1
-        memcpy(at, &n, 2)
-        at = directory + 8 * n
-        for i in range(self._count):
-            if part[i].size:
+                put32(at, self._signatures[i])
+                at = put_varint(at + 4, part[i].size)
                 memcpy(at, part[i].data, part[i].size)
                 at += part[i].size
+                n += 1
+        memcpy(head, &n, 2)
         return at
 
     # Events.
@@ -537,7 +548,7 @@ cdef class Kernel:
     cdef int _texts(self, Slot* slot, Spec* spec, int64_t at, Text* texts, Py_ssize_t count) except -1:
         """The aggregates that read a text of the event."""
         cdef Py_ssize_t n, end
-        cdef uint64_t hashes[32]
+        cdef uint32_t hashes[32]
         cdef int s
         cdef Series series
         cdef int64_t epoch
@@ -547,7 +558,7 @@ cdef class Kernel:
         if spec.kind == RECENT:
             for n in range(count):
                 if not slot.size:
-                    insert(slot, 0, 5)
+                    times_begin(slot)
                 recent_add(slot, at, <const uint8_t*>texts[n].data, texts[n].size, spec.most)
         elif spec.kind == DISTINCT:
             if count > 32:
@@ -555,7 +566,7 @@ cdef class Kernel:
             if not slot.size:
                 insert(slot, 0, 2 * spec.sizes)
             for n in range(count):
-                hashes[n] = hash_of(texts[n])
+                hashes[n] = <uint32_t>(hash_of(texts[n]) >> 32)
             end = 0
             for s in range(spec.sizes):
                 sketch_keep(slot, end, at // spec.size[s], hashes, count, spec.keep[s], spec.most)

@@ -9,7 +9,6 @@ slot. So a declaration may gain, lose and reorder features freely, and one whose
 seen until a backfill has rebuilt it.
 """
 
-from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -18,14 +17,15 @@ from struct import error as StructError
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from streams.aggregates import Aggregate, BadDeclaration, Column, Slot, span_of
+from streams.aggregates.packing import pack_size, unpack_size
 from streams.compiled import kernel_of
 from streams.events import Event, Micros
 
 if TYPE_CHECKING:
     from streams.kernel import Kernel
 
-_MAGIC = b"fs\x03"
-_HEADER, _U16 = Struct("<3sBqqqq"), Struct("<H")
+_MAGIC = b"fs\x04"
+_HEADER, _U16, _U32 = Struct("<3sBqqqq"), Struct("<H"), Struct("<I")
 
 
 class BadState(ValueError):
@@ -226,27 +226,28 @@ class Profile:
             state.created = arrival
 
     def _pack(self, part: Part) -> bytes:
-        """How many slots (u16), for each its signature and size (u32 each), then their bytes."""
+        """How many slots (u16), for each its signature (u32), its size and its bytes."""
         live, packed = part.live, part.packed
         for i, slot in enumerate(live):
             if slot is not None and packed[i] is None:
                 packed[i] = self.features[i].pack(slot)
         held = [(signature, data) for signature, data in zip(self._signatures, packed, strict=True) if data]
-        directory = array("I", [number for signature, data in held for number in (signature, len(data))])
-        return b"".join((_U16.pack(len(held)), directory.tobytes(), *(data for _, data in held)))
+        slots = (part for s, data in held for part in (_U32.pack(s), pack_size(len(data)), data))
+        return b"".join((_U16.pack(len(held)), *slots))
 
     def _unpack(self, data: bytes, at: int) -> tuple[Part, int]:
         """The part that begins at `at`, and where it ends. Raises `ValueError`."""
         part = Part(len(self.features))
         (n,) = _U16.unpack_from(data, at)
-        at += _U16.size + 8 * n
-        directory = array("I", data[at - 8 * n : at])
-        for signature, size in zip(directory[::2], directory[1::2], strict=True):
+        at += _U16.size
+        for _ in range(n):
+            (signature,) = _U32.unpack_from(data, at)
+            size, at = unpack_size(data, at + _U32.size)
             i = self._by_signature.get(signature)
             if i is not None:
                 part.packed[i] = data[at : at + size]
             at += size
-        if len(directory) != 2 * n or at > len(data):
+        if at > len(data):
             raise ValueError(f"its slots end at {at} of {len(data)} bytes")
         return part, at
 

@@ -44,7 +44,7 @@ def stored(kind, tuple names, bytes head, bytes tail, list rows):
     cdef int64_t version, event_time
     new, made, arrivals = tuple.__new__, [], []
     for key, data in rows:
-        if key is None or data is None or PyBytes_GET_SIZE(data) < HEADER or memcmp(PyBytes_AS_STRING(data), b"fs\x03", 3) != 0:
+        if key is None or data is None or PyBytes_GET_SIZE(data) < HEADER or memcmp(PyBytes_AS_STRING(data), b"fs\x04", 3) != 0:
             raise ValueError(key, data)
         state = <const uint8_t*>PyBytes_AS_STRING(data)
         version, event_time = i64(state + 4), i64(state + 12)

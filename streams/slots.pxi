@@ -10,6 +10,10 @@ SECOND = 1_000_000
 
 cdef enum:
     MOST_SIZES = 4
+    MOST_TILES = 4_095
+    SERIES_HEAD = 6
+    TIMES_HEAD = 3
+    HASH = 4            # bytes of a hash in a sketch
     MOST_READS = 16
     HEADER = 36
     SLACK = 64
@@ -162,21 +166,25 @@ cdef struct Series:
     Py_ssize_t distances, sums, end     # where they begin, and where the series ends
 
 cdef int series_view(Slot* slot, Py_ssize_t at, Series* s) except -1:
-    cdef uint16_t n
+    cdef uint16_t head
     need(slot, at + 2)
-    memcpy(&n, slot.data + at, 2)
-    s.n, s.wide, s.high, s.first, s.end = n, 0, 0, 0, at + 2
+    memcpy(&head, slot.data + at, 2)
+    s.n, s.wide, s.high, s.first, s.end = head & MOST_TILES, head >> 12 & 3, head >> 14, 0, at + 2
     s.distances = s.sums = s.end
-    if n:
-        need(slot, at + 7)
-        s.wide, s.high, s.first = slot.data[at + 2] & 15, slot.data[at + 2] >> 4, i32(slot.data + at + 3)
-        if s.wide > 2 or s.high > 3:
-            raise ValueError(f"a series has widths {slot.data[at + 2]:#x}")
-        s.distances = at + 7
+    if head:
+        need(slot, at + SERIES_HEAD)
+        s.first = i32(slot.data + at + 2)
+        if s.wide > 2 or not s.n:
+            raise ValueError(f"a series begins with {head:#x}")
+        s.distances = at + SERIES_HEAD
         s.sums = s.distances + (s.n << s.wide)
         s.end = s.sums + (s.n << s.high)
         need(slot, s.end)
     return 0
+
+cdef inline void series_head(uint8_t* at, Series* s) noexcept nogil:
+    cdef uint16_t head = <uint16_t>(s.n | s.wide << 12 | s.high << 14)
+    memcpy(at, &head, 2)
 
 cdef inline int64_t series_tile(Slot* slot, Series* s, Py_ssize_t i) noexcept nogil:
     return s.first + get_unsigned(slot.data + s.distances + (i << s.wide), s.wide)
@@ -210,13 +218,13 @@ cdef Py_ssize_t series_add(Slot* slot, Py_ssize_t at, int64_t tile, int64_t amou
             own(slot, 0)
             put_signed(slot.data + s.sums + (i << s.high), s.high, old + amount)
             return s.end
-    elif 0 < s.n < 65_535 and tile > s.first and tile - s.first <= keep and width_unsigned(tile - s.first) <= s.wide and width_signed(amount) <= s.high:
+    elif 0 < s.n < MOST_TILES and tile > s.first and tile - s.first <= keep and width_unsigned(tile - s.first) <= s.wide and width_signed(amount) <= s.high:
         insert(slot, s.sums + (i << s.high), 1 << s.high)
         insert(slot, s.distances + (i << s.wide), 1 << s.wide)
         put_unsigned(slot.data + s.distances + (i << s.wide), s.wide, <uint32_t>(tile - s.first))
         put_signed(slot.data + s.sums + (1 << s.wide) + (i << s.high), s.high, amount)
         s.n += 1
-        memcpy(slot.data + at, &s.n, 2)
+        series_head(slot.data + at, &s)
         return s.end + (1 << s.wide) + (1 << s.high)
     return series_rewrite(slot, at, &s, i, tile, amount, tile - keep if tile > last else last - keep)
 
@@ -242,17 +250,16 @@ cdef Py_ssize_t series_rewrite(Slot* slot, Py_ssize_t at, Series* s, Py_ssize_t 
         for k in range(gone, n):
             high = max(high, width_signed(sums[k]))
         s.wide, s.high, s.first, s.n = width_unsigned(tiles[n - 1] - tiles[gone]), high, tiles[gone], n - gone
-        if s.n > 65_535:
+        if s.n > MOST_TILES:
             raise ValueError(f"a series of {s.n} tiles")
-        size = 7 + (s.n << s.wide) + (s.n << s.high)
+        size = SERIES_HEAD + (s.n << s.wide) + (s.n << s.high)
         if size > s.end - at:
             insert(slot, at, size - (s.end - at))
         else:
             erase(slot, at, s.end - at - size)
-        memcpy(slot.data + at, &s.n, 2)
-        slot.data[at + 2] = <uint8_t>(s.wide | s.high << 4)
-        put32(slot.data + at + 3, <uint32_t><int32_t>s.first)
-        s.distances = at + 7
+        series_head(slot.data + at, s)
+        put32(slot.data + at + 2, <uint32_t><int32_t>s.first)
+        s.distances = at + SERIES_HEAD
         s.sums = s.distances + (s.n << s.wide)
         for k in range(s.n):
             put_unsigned(slot.data + s.distances + (k << s.wide), s.wide, <uint32_t>(tiles[gone + k] - s.first))
@@ -272,7 +279,7 @@ cdef Py_ssize_t series_join(Slot* slot, Py_ssize_t at, Slot* other, Py_ssize_t f
     return end
 
 
-# Distinct: for each tile size a series of how many hashes each tile has, then the hashes (u64).
+# Distinct: for each tile size a series of how many hashes each tile has, then the hashes (u32).
 
 cdef Py_ssize_t sketch_view(Slot* slot, Py_ssize_t at, Series* s) except -1:
     """Where it ends; `s.end` is where its hashes begin."""
@@ -283,11 +290,11 @@ cdef Py_ssize_t sketch_view(Slot* slot, Py_ssize_t at, Series* s) except -1:
         held = series_sum(slot, s, i)
         if held < 0 or held > slot.size:
             raise ValueError(f"a tile of {held} hashes")
-        end += 8 * held
+        end += HASH * held
     need(slot, end)
     return end
 
-cdef int sketch_keep(Slot* slot, Py_ssize_t at, int64_t tile, const uint64_t* hashes, Py_ssize_t count, int64_t keep, int64_t k) except -1:
+cdef int sketch_keep(Slot* slot, Py_ssize_t at, int64_t tile, const uint32_t* hashes, Py_ssize_t count, int64_t keep, int64_t k) except -1:
     """`Distinct._keep`."""
     cdef Series s
     sketch_view(slot, at, &s)
@@ -300,25 +307,25 @@ cdef int sketch_keep(Slot* slot, Py_ssize_t at, int64_t tile, const uint64_t* ha
         if other >= tile:
             held = series_sum(slot, &s, i) if other == tile else 0
             break
-        start += 8 * series_sum(slot, &s, i)
+        start += HASH * series_sum(slot, &s, i)
         if tile - other > keep:
-            gone += 8 * series_sum(slot, &s, i)
+            gone += HASH * series_sum(slot, &s, i)
     before = held
     for j in range(count):
         low, high = 0, held
         while low < high:
             middle = (low + high) // 2
-            if u64(slot.data + start + 8 * middle) < hashes[j]:
+            if u32(slot.data + start + HASH * middle) < hashes[j]:
                 low = middle + 1
             else:
                 high = middle
-        if low < held and u64(slot.data + start + 8 * low) == hashes[j]:
+        if low < held and u32(slot.data + start + HASH * low) == hashes[j]:
             continue
-        insert(slot, start + 8 * low, 8)
-        put64(slot.data + start + 8 * low, <int64_t>hashes[j])
+        insert(slot, start + HASH * low, HASH)
+        put32(slot.data + start + HASH * low, hashes[j])
         held += 1
     if held > k:
-        erase(slot, start + 8 * <Py_ssize_t>k, 8 * (held - <Py_ssize_t>k))
+        erase(slot, start + HASH * <Py_ssize_t>k, HASH * (held - <Py_ssize_t>k))
         held = <Py_ssize_t>k
     if gone:
         erase(slot, s.end, gone)
@@ -330,21 +337,21 @@ cdef int sketch_join(Slot* slot, Slot* other, Spec* spec) except -1:
     cdef Py_ssize_t at = 0, from_ = 0, end, i, held, hashes
     cdef int size
     cdef Series s
-    cdef uint64_t* copy
+    cdef uint32_t* copy
     for size in range(spec.sizes):
         end = sketch_view(other, from_, &s)
         hashes = s.end
         for i in range(s.n):
             held = series_sum(other, &s, i)
-            copy = <uint64_t*>malloc(8 * held + 8)
+            copy = <uint32_t*>malloc(HASH * (held + 1))
             if copy == NULL:
                 raise MemoryError
-            memcpy(copy, other.data + hashes, 8 * held)
+            memcpy(copy, other.data + hashes, HASH * held)
             try:
                 sketch_keep(slot, at, series_tile(other, &s, i), copy, held, spec.keep[size], spec.most)
             finally:
                 free(copy)
-            hashes += 8 * held
+            hashes += HASH * held
         from_ = end
         at = sketch_view(slot, at, &s)
     return 0
@@ -422,41 +429,107 @@ cdef inline int compare(const uint8_t* a, Py_ssize_t n, const uint8_t* b, Py_ssi
     return found if found else (-1 if n < m else n > m)
 
 
-# Recent: how many (u32), their times (i64), their texts; sorted by time, then text.
+# Recent: times, as `streams.aggregates.packing` lays them out, and texts; sorted by time, then text.
+
+cdef struct Times:
+    Py_ssize_t n
+    int wide
+    int64_t newest
+    Py_ssize_t end
+
+cdef int times_begin(Slot* slot) except -1:
+    """None, and no texts."""
+    insert(slot, 0, TIMES_HEAD + 8 - 5 + 1)
+    slot.data[2] = 5
+    return 0
+
+cdef Py_ssize_t times_view(Slot* slot, Times* t) except -1:
+    """Where the texts behind them begin."""
+    cdef uint16_t n
+    need(slot, TIMES_HEAD)
+    memcpy(&n, slot.data, 2)
+    t.n, t.wide = n, slot.data[2]
+    if t.wide != 5 and t.wide != 6 and t.wide != 8:
+        raise ValueError(f"times are {t.wide} bytes wide")
+    t.end = TIMES_HEAD + t.n * t.wide + 8 - t.wide
+    need(slot, t.end)
+    t.newest = i64(slot.data + t.end - 8) if n else 0
+    return texts_view(slot, t.end, t.n)
+
+cdef inline int64_t time_at(Slot* slot, Times* t, Py_ssize_t i) noexcept nogil:
+    cdef uint64_t before = <uint64_t>t.newest - u64(slot.data + TIMES_HEAD + i * t.wide)
+    return <int64_t>(<uint64_t>t.newest - (before & ~<uint64_t>0 >> (64 - 8 * t.wide)))
+
+cdef inline int times_width(int64_t oldest, int64_t newest) noexcept nogil:
+    cdef uint64_t apart = <uint64_t>newest - <uint64_t>oldest
+    return 5 if apart < <uint64_t>1 << 40 else 6 if apart < <uint64_t>1 << 48 else 8
+
+cdef int times_widen(Slot* slot, Times* t, int wide) except -1:
+    """Give them another width, in which they fit."""
+    cdef Py_ssize_t i, more = (t.n - 1) * (wide - t.wide)
+    cdef int64_t* times = <int64_t*>malloc(8 * t.n)
+    if times == NULL:
+        raise MemoryError
+    try:
+        for i in range(t.n):
+            times[i] = time_at(slot, t, i)
+        if more > 0:
+            insert(slot, TIMES_HEAD, more)
+        else:
+            erase(slot, TIMES_HEAD, -more)
+        slot.data[2] = <uint8_t>wide
+        for i in range(t.n):  # each goes on beyond its width; the next one, or nothing, is written over that
+            put64(slot.data + TIMES_HEAD + i * wide, times[i])
+    finally:
+        free(times)
+    t.wide, t.end = wide, t.end + more
+    return 0
 
 cdef int recent_add(Slot* slot, int64_t at, const uint8_t* text, Py_ssize_t size, int64_t most) except -1:
-    need(slot, 4)
-    cdef Py_ssize_t n = u32(slot.data), texts = 4 + 8 * n, i, start, end = slot.size
-    need(slot, texts)
-    texts_view(slot, texts, n)
-    i = n
+    cdef Times t
+    times_view(slot, &t)
+    cdef Py_ssize_t i = t.n, start, end = slot.size
     cdef int64_t time
+    cdef uint16_t n
+    cdef int wide
     while i > 0:  # from the newest: that is where an event belongs
-        time = i64(slot.data + 4 + 8 * (i - 1))
-        start = end - text_size(slot, texts, i - 1)
+        time = time_at(slot, &t, i - 1)
+        start = end - text_size(slot, t.end, i - 1)
         if time < at or (time == at and compare(slot.data + start, end - start, text, size) <= 0):
             break
         end = start
         i -= 1
-    texts_insert(slot, texts, n, i, end, text, size)
-    insert(slot, 4 + 8 * i, 8)
-    put64(slot.data + 4 + 8 * i, at)
-    n += 1
-    if n > most:
-        texts_drop(slot, 4 + 8 * n, n, 0)
-        erase(slot, 4, 8)
-        n -= 1
-    put32(slot.data, <uint32_t>n)
+    if t.n >= most:
+        if i == 0:
+            return 0
+        end -= slot.size
+        texts_drop(slot, t.end, t.n, 0)
+        erase(slot, TIMES_HEAD, t.wide)
+        end += slot.size
+        t.n, t.end, i = t.n - 1, t.end - t.wide, i - 1
+    wide = times_width(time_at(slot, &t, 0) if i else at, at if i == t.n else t.newest)
+    if wide != t.wide:
+        end -= t.end
+        times_widen(slot, &t, wide)
+        end += t.end
+    texts_insert(slot, t.end, t.n, i, end, text, size)
+    insert(slot, TIMES_HEAD + i * t.wide, t.wide)
+    t.n += 1
+    if i == t.n - 1:
+        t.newest = at
+        put64(slot.data + TIMES_HEAD + i * t.wide, at)
+    else:
+        memcpy(slot.data + TIMES_HEAD + i * t.wide, &at, t.wide)
+    n = <uint16_t>t.n
+    memcpy(slot.data, &n, 2)
     return 0
 
 cdef int recent_join(Slot* slot, Slot* other, int64_t most) except -1:
-    need(other, 4)
-    cdef Py_ssize_t n = u32(other.data), i, start, size
-    need(other, 4 + 8 * n)
-    start = texts_view(other, 4 + 8 * n, n)
-    for i in range(n):
-        size = text_size(other, 4 + 8 * n, i)
-        recent_add(slot, i64(other.data + 4 + 8 * i), other.data + start, size, most)
+    cdef Times t
+    cdef Py_ssize_t start = times_view(other, &t), i, size
+    for i in range(t.n):
+        size = text_size(other, t.end, i)
+        recent_add(slot, time_at(other, &t, i), other.data + start, size, most)
         start += size
     return 0
 
@@ -547,7 +620,7 @@ cdef object window_total(Slot* slot, Series* s, Spec* spec, int r, int64_t at, i
     return small if s.high < 3 else total
 
 cdef int by_size(const void* a, const void* b) noexcept nogil:
-    cdef uint64_t x = (<const uint64_t*>a)[0], y = (<const uint64_t*>b)[0]
+    cdef uint32_t x = (<const uint32_t*>a)[0], y = (<const uint32_t*>b)[0]
     return (x > y) - (x < y)
 
 cdef object distinct_value(Slot* slot, Series* s, Spec* spec, int r, int64_t at, int64_t* until):
@@ -555,24 +628,24 @@ cdef object distinct_value(Slot* slot, Series* s, Spec* spec, int r, int64_t at,
     cdef Py_ssize_t first = window_first(slot, s, spec, r, at, until), k, start = s.end, size = 0, n = 0
     for k in range(s.n):
         if k < first:
-            start += 8 * series_sum(slot, s, k)
+            start += HASH * series_sum(slot, s, k)
         else:
             size += series_sum(slot, s, k)
     if not size:
         return 0
-    cdef uint64_t* hashes = <uint64_t*>malloc(8 * size)
+    cdef uint32_t* hashes = <uint32_t*>malloc(HASH * size)
     if hashes == NULL:
         raise MemoryError
     try:
-        memcpy(hashes, slot.data + start, 8 * size)
-        qsort(hashes, size, 8, by_size)
+        memcpy(hashes, slot.data + start, HASH * size)
+        qsort(hashes, size, HASH, by_size)
         for k in range(size):
             if not n or hashes[k] != hashes[n - 1]:
                 hashes[n] = hashes[k]
                 n += 1
         if n < spec.most:
             return n
-        return round((<object>spec.most - 1) * 2.0**64 / (<object>hashes[spec.most - 1] + 1))
+        return round((<object>spec.most - 1) * 2.0**32 / (<object>hashes[spec.most - 1] + 1))
     finally:
         free(hashes)
 

@@ -17,7 +17,7 @@ from streams.events import Event, Micros
 class Distinct(Windowed):
     """How many different values of a text field. Columns `<name>_<window>`: int64.
 
-    Each tile keeps its `k` smallest 64-bit hashes: exact below `k`, beyond it the k-minimum-values estimate (Bar-Yossef
+    Each tile keeps its `k` smallest 32-bit hashes: exact below `k`, beyond it the k-minimum-values estimate (Bar-Yossef
     et al., RANDOM 2002), whose relative error is about 1 / sqrt(k - 2). The union of tiles is again such a sketch, so
     merging is exact.
     """
@@ -62,7 +62,7 @@ class Distinct(Windowed):
         del kept[self.k :]
 
     def update(self, slot: Slot, event: Event) -> None:
-        hashes = [hash64(text) for text in self._values(event)]
+        hashes = [hash64(text) >> 32 for text in self._values(event)]
         if hashes:
             for series, (size, keep) in zip(slot, self.sizes, strict=True):
                 self._keep(series, event.event_time // size, hashes, keep)
@@ -79,30 +79,30 @@ class Distinct(Windowed):
         union = sorted({h for tile, hashes in series.items() if tile >= first for h in hashes})
         if len(union) < self.k:
             return len(union)
-        return round((self.k - 1) * 2.0**64 / (union[self.k - 1] + 1))
+        return round((self.k - 1) * 2.0**32 / (union[self.k - 1] + 1))
 
     def stable_until(self, slot: Slot, at: Micros) -> Micros:
         return min(leaves(sorted(slot[i]), window, tile, at) for i, window, tile in self.reads)
 
     def pack(self, slot: Slot) -> bytes:
-        """For each tile size: a series of how many hashes each tile has, then the hashes (u64)."""
+        """For each tile size: a series of how many hashes each tile has, then the hashes (u32)."""
         if not slot[0]:
             return b""
         packed = []
         for series in slot:
             tiles = sorted(series)
             packed.append(pack_series((array("i", tiles), array("q", [len(series[t]) for t in tiles]))))
-            packed += [array("Q", series[t]).tobytes() for t in tiles]
+            packed += [array("I", series[t]).tobytes() for t in tiles]
         return b"".join(packed)
 
     def unpack(self, data: bytes) -> Slot:
         slot, at = [], 0
         for _ in self.sizes:
             (tiles, counts), start = unpack_series(data, at)
-            at = start + 8 * sum(counts)
+            at = start + 4 * sum(counts)
             if min(counts, default=0) < 0 or at > len(data):
                 raise ValueError(f"{len(tiles)} tiles do not fit into {len(data)} bytes")
-            hashes = iter(array("Q", data[start:at]))
+            hashes = iter(array("I", data[start:at]))
             slot.append({tile: list(islice(hashes, count)) for tile, count in zip(tiles, counts, strict=True)})
         if at != len(data):
             raise ValueError(f"{len(data) - at} bytes too many")

@@ -11,9 +11,10 @@ from struct import Struct
 Series = tuple["array[int]", "array[int]"]
 """Sorted tile indices (i32) and what each tile holds (i64)."""
 
-MOST_TILES = 65_535
-U32, I64 = Struct("<I"), Struct("<q")
-_U16, _TILES = Struct("<H"), Struct("<HBi")
+MOST_TILES = 4_095
+MOST_TIMES = 65_535
+I64 = Struct("<q")
+_U16, _TILES, _TIMES = Struct("<H"), Struct("<Hi"), Struct("<HB")
 _UNSIGNED, _SIGNED = "BHI", "bhiq"
 
 
@@ -29,17 +30,18 @@ def _signed(numbers: Sequence[int]) -> int:
 
 
 def pack_series(series: Series) -> bytes:
-    """How many tiles (u16); unless 0: widths (u8), the first tile's index (i32), each one's distance from it, each sum.
+    """How many tiles and the widths (u16); unless 0: the first tile's index (i32), each distance from it, each sum.
 
-    The low half of the widths is that of the distances (0, 1, 2: u8, u16, u32), the high one that of the sums (0 to 3:
-    i8 to i64).
+    Twelve bits say how many, two how wide the distances are (0, 1, 2: u8, u16, u32), two how wide the sums (0 to 3: i8
+    to i64).
     """
     tiles, sums = series
     if not tiles:
         return _U16.pack(0)
     first, wide, high = tiles[0], _unsigned(tiles[-1] - tiles[0]), _signed(sums)
     distances = array(_UNSIGNED[wide], [tile - first for tile in tiles])
-    return _TILES.pack(len(tiles), wide | high << 4, first) + distances.tobytes() + array(_SIGNED[high], sums).tobytes()
+    head = _TILES.pack(len(tiles) | wide << 12 | high << 14, first)
+    return head + distances.tobytes() + array(_SIGNED[high], sums).tobytes()
 
 
 def unpack_series(data: bytes, at: int) -> tuple[Series, int]:
@@ -48,10 +50,10 @@ def unpack_series(data: bytes, at: int) -> tuple[Series, int]:
         return (array("i"), array("q")), at + 2
     if at + _TILES.size > len(data):
         raise ValueError(f"a series is missing at {at} of {len(data)} bytes")
-    n, widths, first = _TILES.unpack_from(data, at)
-    wide, high = widths & 15, widths >> 4
-    if wide > 2 or high > 3:
-        raise ValueError(f"a series has widths {widths:#x}")
+    head, first = _TILES.unpack_from(data, at)
+    n, wide, high = head & MOST_TILES, head >> 12 & 3, head >> 14
+    if wide > 2 or not n:
+        raise ValueError(f"a series begins with {head:#x}")
     at += _TILES.size
     middle = at + (n << wide)
     end = middle + (n << high)
@@ -63,6 +65,55 @@ def unpack_series(data: bytes, at: int) -> tuple[Series, int]:
     except OverflowError:
         raise ValueError(f"a series goes on beyond the last tile from {first} on") from None
     return (tiles, array("q", array(_SIGNED[high], data[middle:end]))), end
+
+
+def _span(times: Sequence[int]) -> int:
+    """Bytes that tell apart times as far from each other as these: 5 (12 days), 6 (8 years) or 8."""
+    apart = times[-1] - times[0]
+    return 5 if apart < 1 << 40 else 6 if apart < 1 << 48 else 8
+
+
+def pack_times(times: Sequence[int]) -> bytes:
+    """How many (u16), how wide (u8), the low bytes of each; the newest, which is the last, goes on to its eighth.
+
+    The others are what lies nearest before it.
+    """
+    wide = _span(times)
+    packed = [I64.pack(time) for time in times]
+    return _TIMES.pack(len(times), wide) + b"".join(time[:wide] for time in packed) + packed[-1][wide:]
+
+
+def unpack_times(data: bytes) -> tuple[list[int], int]:
+    """Sorted times from the beginning on, and where they end. Raises `ValueError`."""
+    if len(data) < _TIMES.size:
+        raise ValueError(f"no times in {len(data)} bytes")
+    n, wide = _TIMES.unpack_from(data)
+    end = _TIMES.size + n * wide + 8 - wide
+    if wide not in (5, 6, 8) or not n or end > len(data):
+        raise ValueError(f"{n} times of {wide} bytes do not fit into {len(data)}")
+    (newest,) = I64.unpack_from(data, end - 8)
+    lows = [int.from_bytes(data[at : at + wide], "little") for at in range(_TIMES.size, end - 8 + wide, wide)]
+    return [newest - (newest - low) % (1 << 8 * wide) for low in lows], end
+
+
+def pack_size(size: int) -> bytes:
+    """Seven bits a byte, the lowest first; all but the last have the eighth set."""
+    packed = bytearray()
+    while size > 0x7F:
+        packed.append(size & 0x7F | 0x80)
+        size >>= 7
+    packed.append(size)
+    return bytes(packed)
+
+
+def unpack_size(data: bytes, at: int) -> tuple[int, int]:
+    """The number that begins at `at`, below 2^35, and where it ends. Raises `ValueError`."""
+    size = 0
+    for i, byte in enumerate(data[at : at + 5]):
+        size |= (byte & 0x7F) << 7 * i
+        if byte < 0x80:
+            return size, at + i + 1
+    raise ValueError(f"a size does not end at {at} of {len(data)} bytes")
 
 
 def pack_texts(texts: Iterable[str]) -> bytes:

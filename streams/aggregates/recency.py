@@ -1,6 +1,5 @@
 """What came last, and when: `Recent` and `Since`."""
 
-from array import array
 from bisect import insort
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -15,7 +14,14 @@ from streams.aggregates.base import (
     span_of,
     texts_of,
 )
-from streams.aggregates.packing import I64, U32, pack_texts, unpack_texts
+from streams.aggregates.packing import (
+    I64,
+    MOST_TIMES,
+    pack_texts,
+    pack_times,
+    unpack_texts,
+    unpack_times,
+)
 from streams.events import Event, Micros
 
 
@@ -39,8 +45,8 @@ class Recent(Aggregate):
             raise BadDeclaration(
                 f"{self.name}: Recent keeps one value an event; use Decayed or Distinct for categories"
             )
-        if self.n < 1:
-            raise BadDeclaration(f"{self.name}: n must be at least 1")
+        if not 1 <= self.n <= MOST_TIMES:
+            raise BadDeclaration(f"{self.name}: n must be at least 1 and at most {MOST_TIMES:,}")
         texts_of(self.by)
 
     @property
@@ -79,15 +85,12 @@ class Recent(Aggregate):
         return [text for _, text in reversed(slot)], [(at - t) / SECOND for t, _ in reversed(slot)]
 
     def pack(self, slot: Slot) -> bytes:
-        """How many (u32), their times (i64), their texts; oldest first."""
-        if not slot:
-            return b""
-        times = array("q", [t for t, _ in slot]).tobytes()
-        return U32.pack(len(slot)) + times + pack_texts([text for _, text in slot])
+        """Their times, their texts; oldest first."""
+        return pack_times([t for t, _ in slot]) + pack_texts([text for _, text in slot]) if slot else b""
 
     def unpack(self, data: bytes) -> Slot:
-        (n,) = U32.unpack_from(data)
-        return list(zip(array("q", data[4 : 4 + 8 * n]), unpack_texts(data, 4 + 8 * n, n), strict=True))
+        times, end = unpack_times(data)
+        return list(zip(times, unpack_texts(data, end, len(times)), strict=True))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,14 @@ KINDS = ("view", "click", "rate", "purchase", "impression", "custom_kind")
 
 LONG = 11
 """Items from this one on have an id whose length takes two bytes."""
-SPREADS = [(60 * SECOND, 1), (2 * HOUR, TILE), (3 * DAY, HOUR), (60 * DAY, HOUR), (60 * DAY, 1)]
+SPREADS = [
+    (60 * SECOND, 1),
+    (2 * HOUR, TILE),
+    (3 * DAY, HOUR),
+    (60 * DAY, HOUR),
+    (60 * DAY, 1),
+    (4_000 * DAY, 10 * DAY),
+]
 
 
 def _event(n: int, at: int, shape: tuple[int, str, int, int | None, str]) -> Event:
@@ -31,7 +38,7 @@ _shapes = st.tuples(
 
 
 def events(most: int = 40) -> st.SearchStrategy[list[Event]]:
-    """Up to `most` events of one user, spread over anything from a minute to sixty days."""
+    """Up to `most` events of one user, spread over anything from a minute to eleven years."""
 
     def of_spread(chosen: tuple[int, int]) -> st.SearchStrategy[list[Event]]:
         spread, step = chosen

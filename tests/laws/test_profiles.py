@@ -2,7 +2,7 @@
 
 import copy
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from shutil import which
 from sysconfig import get_path
@@ -15,7 +15,21 @@ from hypothesis import strategies as st
 from feature_repo import layout
 from feature_repo.features import item, user
 from streams import topics
-from streams.aggregates import DAY, HOUR, TILE, BadDeclaration, Count, Decayed, Distinct, Mean, Recent, Since, Sum, on
+from streams.aggregates import (
+    DAY,
+    HOUR,
+    SECOND,
+    TILE,
+    BadDeclaration,
+    Count,
+    Decayed,
+    Distinct,
+    Mean,
+    Recent,
+    Since,
+    Sum,
+    on,
+)
 from streams.engine import batches
 from streams.events import Event
 from streams.profiles import BadState, Profile, State, header
@@ -127,6 +141,30 @@ def test_the_compiled_step_counts_beyond_a_byte_and_beyond_two() -> None:
     assert rows[0] == rows[1]
     assert counting.advance(rows[0], more, 1) == counting.advance_plainly(rows[1], more, 1)
     assert counting.values(rows[0], START) == {"all_1h": 40_000, "all_ever": 40_000, "sum_1h": 0.04}
+
+
+@given(
+    gaps=st.lists(st.sampled_from([0, 1, 1 << 39, 1 << 40, 1 << 47, 1 << 48]), min_size=1, max_size=12), data=st.data()
+)
+def test_times_take_as_few_bytes_as_tell_them_apart(gaps: list[int], data: st.DataObject) -> None:
+    """In whichever order they come: 5, 6 or 8 each, and fewer again once an old one is forgotten."""
+    recent = Recent("r", n=3)
+    profile, times = Profile("few", "user_id", [recent], lateness="ever"), list(accumulate(gaps, initial=START))
+    some = [Event(f"e{n}", "u", f"i{n % 3}", "view", at, at, None, ()) for n, at in enumerate(times)]
+    compiled = plain = None
+    for version, event in enumerate(data.draw(st.permutations(some))):
+        compiled, plain = (
+            profile.advance(compiled, [event], version),
+            profile.advance_plainly(plain, [event], version),
+        )
+        assert compiled == plain
+    assert plain is not None
+    (slot,) = profile.decode(plain).part.packed
+    apart = times[-1] - times[-3:][0]
+    assert slot is not None
+    assert slot[2] == (5 if apart < 1 << 40 else 6 if apart < 1 << 48 else 8)
+    assert [at for at, _ in recent.unpack(slot)] == times[-3:]
+    assert profile.values(plain, times[-1])["r_age_s"] == [(times[-1] - at) / SECOND for at in reversed(times[-3:])]
 
 
 def test_threads_share_a_profile_without_harm() -> None:

@@ -36,7 +36,7 @@ def test_rows_are_those_of_the_definition(drawn: list[tuple[str, tuple[int, int,
         assert all(type(row) is layout.StoredRow for row in layout.stored_rows(profile.name, profile.key, states)[0])
 
 
-@pytest.mark.parametrize("wrong", [b"", b"fs\x03", bytes(100), b"fs\x02" + bytes(60)])
+@pytest.mark.parametrize("wrong", [b"", b"fs\x04", bytes(100), b"fs\x03" + bytes(60)])
 @pytest.mark.parametrize("compiled", [False, True])
 def test_bytes_that_are_no_state_are_refused(wrong: bytes, compiled: bool) -> None:
     states = [(b"a", state(user, 1, 1, 1, 0)), (b"b", wrong)]
