@@ -183,7 +183,7 @@ class Settings(BaseSettings):
         "is read of them changes when a tile of five minutes closes.",
     )
     state_memory_mb: int = Field(
-        960,
+        1_000,
         ge=1,
         description="Memory for the states of a worker, in MiB; it takes 200 to 450 MB beside. States not used lately "
         "that have no room are kept on disk, beside the checkpoint; each of these takes 110 bytes of memory more.",
@@ -191,8 +191,8 @@ class Settings(BaseSettings):
     checkpoint_rows: int = Field(
         50_000,
         ge=1,
-        description="A partition's checkpoint grows with each commit. It is rewritten once it holds twice the rows "
-        "that there are and so many more: fewer make a restart quicker and cost more writes.",
+        description="A partition's checkpoint grows with each commit. It is rewritten once it holds 1.75 times the "
+        "rows that there are and so many more: fewer make a restart quicker and cost more writes.",
     )
     dedup_window: int = Field(
         65_536,

@@ -21,7 +21,9 @@ from streams.fold.rows import Rows, TakenRows, fill
 
 LUMP = 64
 """Rows leave memory a 64th of it at a time."""
-STEP = 500
+MOST = 1.75
+"""To rewrite more often is dearer; less often, a restore reads more that is old."""
+STEP = 1_000
 """Rows that a rewriting packs at a time, about a millisecond: folding goes on in between."""
 
 
@@ -45,7 +47,7 @@ class Memory:
 
 
 class KeptRows(Rows):
-    """A rewriting is due once the checkpoint holds more than twice its rows and `spare` more."""
+    """A rewriting is due once the checkpoint holds more than `MOST` times its rows and `spare` more."""
 
     def __init__(self, checkpoint: Checkpoint, memory: Memory, spare: int) -> None:
         super().__init__()
@@ -110,13 +112,11 @@ class KeptRows(Rows):
             else:
                 self._own[key] = value
 
-    async def loaded_to(self, position: int) -> None:
+    def loaded_to(self, position: int) -> None:
         """All before this offset of the changelog is loaded. Raises `OSError`."""
         if position > self.position:
             records, self._loaded = self._loaded, []
             self._checkpoint.append(packed(records), len(records), position)
-            if self.due:
-                await self.rewrite()
             self._memory.make_room(self)
 
     # Committing
@@ -145,7 +145,7 @@ class KeptRows(Rows):
 
     @property
     def due(self) -> bool:
-        return self._checkpoint.records > 2 * len(self) + self._spare
+        return self._checkpoint.records > MOST * len(self) + self._spare
 
     async def rewrite(self) -> None:
         """Make the checkpoint anew, of what it needs. Nothing leaves memory meanwhile. Raises `OSError`.
@@ -160,9 +160,9 @@ class KeptRows(Rows):
                 self._checkpoint.add(list(self._spill.move(keys).items()))
                 await self._checkpoint.settled()
         for keys in _in_steps(list(self.held)):
-            skipped = {key for key in keys if key in self.changed or key in self._sent}
+            skipped = (self.changed.keys() & keys) | (self._sent.keys() & keys)
             self._skipped |= skipped
-            self._checkpoint.add(TakenRows(self.held, [key for key in keys if key not in skipped]))
+            self._checkpoint.add(TakenRows(self.held, [key for key in keys if key not in skipped] if skipped else keys))
             await self._checkpoint.settled()
         while self._skipped:
             self._commit = asyncio.get_running_loop().create_future()

@@ -66,6 +66,8 @@ async def follow(
     async with _reading(bootstrap, topic, targets) as (consumer, ends):
         while True:
             for tp, position in (await _loaded(consumer, ends, targets)).items():
+                if targets[tp.partition].rows.due:
+                    await targets[tp.partition].rows.rewrite()
                 lag(tp.partition, max(0, (consumer.highwater(tp) or ends[tp]) - position))
             await _load(consumer, ends, targets)
 
@@ -111,7 +113,7 @@ async def _loaded(
     """Tell each target up to where it is loaded, transaction marks included. Returns these positions."""
     now = {tp: await consumer.position(tp) for tp in partitions}
     for tp, position in now.items():
-        await targets[tp.partition].rows.loaded_to(position)
+        targets[tp.partition].rows.loaded_to(position)
     return now
 
 

@@ -158,7 +158,8 @@ class Stage:
             return
         started = perf_counter()
         folds = {p: self._make(p) for p in partitions}
-        kept = {p: self._kept(p) for p in partitions}
+        opened = await asyncio.gather(*(asyncio.to_thread(self._kept, p) for p in partitions))
+        kept = dict(zip(partitions, opened, strict=True))
         transactions = {
             p: Transactions(self._settings.kafka, self.group, TopicPartition(self.topic, p)) for p in partitions
         }

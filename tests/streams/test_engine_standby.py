@@ -30,8 +30,8 @@ async def test_a_partition_that_was_followed_is_restored_from_the_checkpoint_and
     reached = dict[str, int]()
     loaded_to = KeptRows.loaded_to
 
-    async def telling(rows: KeptRows, position: int) -> None:
-        await loaded_to(rows, position)
+    def telling(rows: KeptRows, position: int) -> None:
+        loaded_to(rows, position)
         reached[rows._checkpoint.folder.name] = position
 
     monkeypatch.setattr(KeptRows, "loaded_to", telling)
@@ -57,6 +57,27 @@ async def test_a_partition_that_was_followed_is_restored_from_the_checkpoint_and
     assert {key: kept[partition_of(key, settings.partitions)].get(key) for key in expected} == expected
     for rows in kept.values():
         rows.close()
+
+
+async def test_what_is_due_is_rewritten_by_a_standby_and_not_by_a_restore(settings: Settings) -> None:
+    """Events wait for a restore."""
+    settings = settings.model_copy(update={"instance": "second", "checkpoint_rows": 10})
+    topic = settings.topic(USER_FEATURES)
+    async with AIOKafkaProducer(bootstrap_servers=settings.kafka) as producer:
+        for _ in range(100):
+            sent = await producer.send_and_wait(topic, b"row", b"u0", 0)
+    rows = KeptRows(Checkpoint.of(settings, topic, 0), Memory(1 << 20), settings.checkpoint_rows)
+    assert await restore(settings.kafka, topic, {0: Target(rows)}) == 100
+    assert (rows.due, rows.position) == (True, sent.offset + 1)
+    rows.close()
+
+    standby = Standby(settings, EVENTS, topic)
+    await standby.start([0])
+    await until(lambda: standby.lags == {0: 0})
+    await standby.stop()
+    checkpoint = Checkpoint.of(settings, topic, 0)
+    assert (checkpoint.records, checkpoint.position) == (1, sent.offset + 1)
+    checkpoint.close()
 
 
 async def test_a_standby_that_cannot_write_leaves(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
