@@ -3,7 +3,7 @@
 A worker restores from it, and reads from the topic only what came after. It is never the truth: the changelog is, and a
 checkpoint that cannot be trusted is thrown away and made again. It is not synced, so it survives the process and not
 the machine: each commit says how long it is and under which boot it was written, and each batch has its checksum. Which
-rows it needs once most of them are old is left to `streams.engine.kept`.
+rows it needs once many of them are old is left to `streams.engine.kept`.
 """
 
 import asyncio

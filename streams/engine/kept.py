@@ -1,7 +1,7 @@
 """Rows in memory as far as there is room, and on disk as far as they are committed.
 
 The newest version of a row is in `held` or in the spill, never in both. One that is not committed is in memory, and in
-`changed` (not taken yet) or `_sent` (on its way), too. The checkpoint has every commit. Once most of that is old it is
+`changed` (not taken yet) or `_sent` (on its way), too. The checkpoint has every commit. Once much of that is old it is
 rewritten, while folding and committing go on: the new file gets what is committed of `held` and of the spill, and every
 commit meanwhile, with which the rows of `_skipped` come that had changed.
 """
@@ -21,8 +21,6 @@ from streams.fold.rows import Rows, TakenRows, fill
 
 LUMP = 64
 """Rows leave memory a 64th of it at a time."""
-MOST = 1.75
-"""To rewrite more often is dearer; less often, a restore reads more that is old."""
 STEP = 1_000
 """Rows that a rewriting packs at a time, about a millisecond: folding goes on in between."""
 
@@ -47,7 +45,7 @@ class Memory:
 
 
 class KeptRows(Rows):
-    """A rewriting is due once the checkpoint holds more than `MOST` times its rows and `spare` more."""
+    """A rewriting is due once the checkpoint holds more than 1.75 times its rows and `spare` more."""
 
     def __init__(self, checkpoint: Checkpoint, memory: Memory, spare: int) -> None:
         super().__init__()
@@ -145,7 +143,7 @@ class KeptRows(Rows):
 
     @property
     def due(self) -> bool:
-        return self._checkpoint.records > MOST * len(self) + self._spare
+        return self._checkpoint.records > 1.75 * len(self) + self._spare
 
     async def rewrite(self) -> None:
         """Make the checkpoint anew, of what it needs. Nothing leaves memory meanwhile. Raises `OSError`.

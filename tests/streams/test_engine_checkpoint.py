@@ -275,7 +275,7 @@ async def test_a_partition_that_is_still_gives_its_memory_to_one_that_fills(tmp_
     filling.close()
 
 
-async def test_a_checkpoint_is_rewritten_when_most_of_it_is_old(tmp_path: Path) -> None:
+async def test_a_checkpoint_is_rewritten_when_much_of_it_is_old(tmp_path: Path) -> None:
     mine, position = KeptRows(Checkpoint(tmp_path), Memory(1 << 20), 10), 0
     while not mine.due:
         position += 4
