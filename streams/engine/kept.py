@@ -26,10 +26,10 @@ STEP = 1_000
 
 
 class Memory:
-    """What the rows of all partitions of a worker may take, in bytes."""
+    """What the rows of all partitions of a worker may take, in bytes. One rewrites at a time, as its keys take some."""
 
     def __init__(self, limit: int) -> None:
-        self._limit, self.sharers = limit, set[KeptRows]()
+        self._limit, self.sharers, self.turn = limit, set[KeptRows](), asyncio.Lock()
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -38,7 +38,7 @@ class Memory:
     def make_room(self, mine: "KeptRows") -> None:
         """Where they take more, the partition with the most lets some go. Nothing may point to a row."""
         excess = sum(rows.held.size for rows in self.sharers) - self._limit
-        free = [rows for rows in self.sharers if not rows.rewriting]
+        free = [rows for rows in self.sharers if rows._skipped is None]
         if excess > 0 and free:
             max(free, key=lambda rows: rows.held.size).let_go(excess + self._limit // LUMP)
         mine.held.tidy()
@@ -58,7 +58,7 @@ class KeptRows(Rows):
         self._spill: Spill | None = None
         self._skipped: set[bytes] | None = None
         """Of a rewriting that is under way: the rows that come into the new file with their next commit."""
-        self._commit: asyncio.Future[None] | None = None
+        self._commit = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self.held) + len(self._spilled)
@@ -130,16 +130,11 @@ class KeptRows(Rows):
         self._checkpoint.append([built(batch) for batch in sent.batches], sent.records, sent.end)
         if self._skipped is not None:
             self._skipped -= self._sent.keys()
-        if self._commit is not None and not self._commit.done():
-            self._commit.set_result(None)
+        self._commit.set()
         self._sent = {}
         self._memory.make_room(self)
 
     # The checkpoint
-
-    @property
-    def rewriting(self) -> bool:
-        return self._skipped is not None
 
     @property
     def due(self) -> bool:
@@ -150,23 +145,25 @@ class KeptRows(Rows):
 
         Only what is committed goes in: a row that has changed since comes with its commit, for which this waits.
         """
-        self._checkpoint.begin()
-        self._skipped = set()
-        if self._spill is not None:
-            self._spill.begin()
-            for keys in _in_steps(list(self._spill.places)):
-                self._checkpoint.add(list(self._spill.move(keys).items()))
+        async with self._memory.turn:
+            self._checkpoint.begin()
+            self._skipped = set()
+            if self._spill is not None:
+                self._spill.begin()
+                for keys in _in_steps(list(self._spill.places)):
+                    self._checkpoint.add(list(self._spill.move(keys).items()))
+                    await self._checkpoint.settled()
+            for keys in _in_steps(list(self.held)):
+                skipped = (self.changed.keys() & keys) | (self._sent.keys() & keys)
+                self._skipped |= skipped
+                some = [key for key in keys if key not in skipped] if skipped else keys
+                self._checkpoint.add(TakenRows(self.held, some))
                 await self._checkpoint.settled()
-        for keys in _in_steps(list(self.held)):
-            skipped = (self.changed.keys() & keys) | (self._sent.keys() & keys)
-            self._skipped |= skipped
-            self._checkpoint.add(TakenRows(self.held, [key for key in keys if key not in skipped] if skipped else keys))
-            await self._checkpoint.settled()
-        while self._skipped:
-            self._commit = asyncio.get_running_loop().create_future()
-            await self._commit
-        self._checkpoint.finish(list(self._own.items()))
-        self._skipped = None
+            while self._skipped:
+                self._commit.clear()
+                await self._commit.wait()
+            self._checkpoint.finish(list(self._own.items()))
+            self._skipped = None
 
     def let_go(self, excess: int) -> None:
         """Spill about so many bytes of rows, but no change that is not committed."""

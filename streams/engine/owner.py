@@ -93,7 +93,7 @@ class Owner:
             rows.committed(dict(snapshot.records), sent)
         except Exception as error:
             self._cannot_keep(error)
-        if rows.due and not rows.rewriting:
+        if rows.due and (self._rewriting is None or self._rewriting.done()):
             name = f"rewrite {self.fold.log} {self.fold.partition}"
             self._rewriting = asyncio.create_task(self._rewrite(), name=name)
 
