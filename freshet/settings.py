@@ -183,9 +183,9 @@ class Settings(BaseSettings):
         "is read of them changes when a tile of five minutes closes.",
     )
     state_memory_mb: int = Field(
-        1_000,
+        940,
         ge=1,
-        description="Memory for the states of a worker, in MiB; it takes 200 to 450 MB beside. States not used lately "
+        description="Memory for the states of a worker, in MiB; it takes 200 to 500 MB beside. States not used lately "
         "that have no room are kept on disk, beside the checkpoint; each of these takes 110 bytes of memory more.",
     )
     checkpoint_rows: int = Field(

@@ -232,7 +232,7 @@ class Profile:
             if slot is not None and packed[i] is None:
                 packed[i] = self.features[i].pack(slot)
         held = [(signature, data) for signature, data in zip(self._signatures, packed, strict=True) if data]
-        slots = (part for s, data in held for part in (_U32.pack(s), pack_size(len(data)), data))
+        slots = (piece for s, data in held for piece in (_U32.pack(s), pack_size(len(data)), data))
         return b"".join((_U16.pack(len(held)), *slots))
 
     def _unpack(self, data: bytes, at: int) -> tuple[Part, int]:

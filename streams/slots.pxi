@@ -433,9 +433,9 @@ cdef inline int compare(const uint8_t* a, Py_ssize_t n, const uint8_t* b, Py_ssi
 
 cdef struct Times:
     Py_ssize_t n
-    int wide
+    int each            # bytes of one
     int64_t newest
-    Py_ssize_t end
+    Py_ssize_t end      # where their texts' lengths begin
 
 cdef int times_begin(Slot* slot) except -1:
     """None, and no texts."""
@@ -444,29 +444,29 @@ cdef int times_begin(Slot* slot) except -1:
     return 0
 
 cdef Py_ssize_t times_view(Slot* slot, Times* t) except -1:
-    """Where the texts behind them begin."""
+    """Where the first text begins."""
     cdef uint16_t n
     need(slot, TIMES_HEAD)
     memcpy(&n, slot.data, 2)
-    t.n, t.wide = n, slot.data[2]
-    if t.wide != 5 and t.wide != 6 and t.wide != 8:
-        raise ValueError(f"times are {t.wide} bytes wide")
-    t.end = TIMES_HEAD + t.n * t.wide + 8 - t.wide
+    t.n, t.each = n, slot.data[2]
+    if t.each != 5 and t.each != 6 and t.each != 8:
+        raise ValueError(f"times are {t.each} bytes wide")
+    t.end = TIMES_HEAD + t.n * t.each + 8 - t.each
     need(slot, t.end)
     t.newest = i64(slot.data + t.end - 8) if n else 0
     return texts_view(slot, t.end, t.n)
 
 cdef inline int64_t time_at(Slot* slot, Times* t, Py_ssize_t i) noexcept nogil:
-    cdef uint64_t before = <uint64_t>t.newest - u64(slot.data + TIMES_HEAD + i * t.wide)
-    return <int64_t>(<uint64_t>t.newest - (before & ~<uint64_t>0 >> (64 - 8 * t.wide)))
+    cdef uint64_t before = <uint64_t>t.newest - u64(slot.data + TIMES_HEAD + i * t.each)
+    return <int64_t>(<uint64_t>t.newest - (before & ~<uint64_t>0 >> (64 - 8 * t.each)))
 
 cdef inline int times_width(int64_t oldest, int64_t newest) noexcept nogil:
     cdef uint64_t apart = <uint64_t>newest - <uint64_t>oldest
     return 5 if apart < <uint64_t>1 << 40 else 6 if apart < <uint64_t>1 << 48 else 8
 
-cdef int times_widen(Slot* slot, Times* t, int wide) except -1:
+cdef int times_widen(Slot* slot, Times* t, int each) except -1:
     """Give them another width, in which they fit."""
-    cdef Py_ssize_t i, more = (t.n - 1) * (wide - t.wide)
+    cdef Py_ssize_t i, more = (t.n - 1) * (each - t.each)
     cdef int64_t* times = <int64_t*>malloc(8 * t.n)
     if times == NULL:
         raise MemoryError
@@ -477,21 +477,21 @@ cdef int times_widen(Slot* slot, Times* t, int wide) except -1:
             insert(slot, TIMES_HEAD, more)
         else:
             erase(slot, TIMES_HEAD, -more)
-        slot.data[2] = <uint8_t>wide
+        slot.data[2] = <uint8_t>each
         for i in range(t.n):  # each goes on beyond its width; the next one, or nothing, is written over that
-            put64(slot.data + TIMES_HEAD + i * wide, times[i])
+            put64(slot.data + TIMES_HEAD + i * each, times[i])
     finally:
         free(times)
-    t.wide, t.end = wide, t.end + more
+    t.each, t.end = each, t.end + more
     return 0
 
 cdef int recent_add(Slot* slot, int64_t at, const uint8_t* text, Py_ssize_t size, int64_t most) except -1:
     cdef Times t
     times_view(slot, &t)
-    cdef Py_ssize_t i = t.n, start, end = slot.size
+    cdef Py_ssize_t i = t.n, start, end = slot.size, behind
     cdef int64_t time
     cdef uint16_t n
-    cdef int wide
+    cdef int each
     while i > 0:  # from the newest: that is where an event belongs
         time = time_at(slot, &t, i - 1)
         start = end - text_size(slot, t.end, i - 1)
@@ -499,27 +499,24 @@ cdef int recent_add(Slot* slot, int64_t at, const uint8_t* text, Py_ssize_t size
             break
         end = start
         i -= 1
+    behind = slot.size - end
     if t.n >= most:
         if i == 0:
             return 0
-        end -= slot.size
         texts_drop(slot, t.end, t.n, 0)
-        erase(slot, TIMES_HEAD, t.wide)
-        end += slot.size
-        t.n, t.end, i = t.n - 1, t.end - t.wide, i - 1
-    wide = times_width(time_at(slot, &t, 0) if i else at, at if i == t.n else t.newest)
-    if wide != t.wide:
-        end -= t.end
-        times_widen(slot, &t, wide)
-        end += t.end
-    texts_insert(slot, t.end, t.n, i, end, text, size)
-    insert(slot, TIMES_HEAD + i * t.wide, t.wide)
+        erase(slot, TIMES_HEAD, t.each)
+        t.n, t.end, i = t.n - 1, t.end - t.each, i - 1
+    each = times_width(time_at(slot, &t, 0) if i else at, at if i == t.n else t.newest)
+    if each != t.each:
+        times_widen(slot, &t, each)
+    texts_insert(slot, t.end, t.n, i, slot.size - behind, text, size)
+    insert(slot, TIMES_HEAD + i * t.each, t.each)
     t.n += 1
     if i == t.n - 1:
         t.newest = at
-        put64(slot.data + TIMES_HEAD + i * t.wide, at)
+        put64(slot.data + TIMES_HEAD + i * t.each, at)
     else:
-        memcpy(slot.data + TIMES_HEAD + i * t.wide, &at, t.wide)
+        memcpy(slot.data + TIMES_HEAD + i * t.each, &at, t.each)
     n = <uint16_t>t.n
     memcpy(slot.data, &n, 2)
     return 0

@@ -17,9 +17,9 @@ from streams.events import Event, Micros
 class Distinct(Windowed):
     """How many different values of a text field. Columns `<name>_<window>`: int64.
 
-    Each tile keeps its `k` smallest 32-bit hashes: exact below `k`, beyond it the k-minimum-values estimate (Bar-Yossef
-    et al., RANDOM 2002), whose relative error is about 1 / sqrt(k - 2). The union of tiles is again such a sketch, so
-    merging is exact.
+    Each tile keeps its `k` smallest 32-bit hashes: exact below `k` (but for values that share one, of n values
+    n**2 / 2**33 pairs), beyond it the k-minimum-values estimate (Bar-Yossef et al., RANDOM 2002), whose relative
+    error is about 1 / sqrt(k - 2). The union of tiles is again such a sketch, so merging is exact.
     """
 
     by: str = "item_id"

@@ -1,4 +1,4 @@
-"""How slots become bytes: series of tiles and texts, each number in the fewest bytes (1, 2, 4 or 8) that hold them all.
+"""How slots become bytes: series of tiles, times and texts, their numbers in the fewest bytes that hold them all.
 
 Little-endian. The same series gives the same bytes. `streams/kernel.pyx` reads and edits them as they lie here.
 """
@@ -38,6 +38,8 @@ def pack_series(series: Series) -> bytes:
     tiles, sums = series
     if not tiles:
         return _U16.pack(0)
+    if len(tiles) > MOST_TILES:
+        raise ValueError(f"a series of {len(tiles)} tiles")
     first, wide, high = tiles[0], _unsigned(tiles[-1] - tiles[0]), _signed(sums)
     distances = array(_UNSIGNED[wide], [tile - first for tile in tiles])
     head = _TILES.pack(len(tiles) | wide << 12 | high << 14, first)

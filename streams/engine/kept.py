@@ -45,7 +45,7 @@ class Memory:
 
 
 class KeptRows(Rows):
-    """A rewriting is due once the checkpoint holds more than 1.75 times its rows and `spare` more."""
+    """A rewriting is due once the checkpoint holds more than 1.75 times what it needs and `spare` more."""
 
     def __init__(self, checkpoint: Checkpoint, memory: Memory, spare: int) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ class KeptRows(Rows):
 
     @property
     def due(self) -> bool:
-        return self._checkpoint.records > 1.75 * len(self) + self._spare
+        return self._checkpoint.records > 1.75 * (len(self) + len(self._own)) + self._spare
 
     async def rewrite(self) -> None:
         """Make the checkpoint anew, of what it needs. Nothing leaves memory meanwhile. Raises `OSError`.

@@ -47,6 +47,7 @@ class Owner:
         self._lock = asyncio.Lock()
         self._rewriting: asyncio.Task[None] | None = None
         self._task = asyncio.create_task(self._commit_in_turns(), name=f"commit {fold.source} {fold.partition}")
+        self._rewrite_if_due()
 
     async def _commit_in_turns(self) -> None:
         """Each partition has its own instants: all at once, they would encode together and wait together."""
@@ -88,12 +89,14 @@ class Owner:
 
     def _keep(self, snapshot: Snapshot, sent: Sent) -> None:
         """Bring the checkpoint up to date. Leaves the process when it fails."""
-        rows = self.rows
         try:
-            rows.committed(dict(snapshot.records), sent)
+            self.rows.committed(dict(snapshot.records), sent)
         except Exception as error:
             self._cannot_keep(error)
-        if rows.due and (self._rewriting is None or self._rewriting.done()):
+        self._rewrite_if_due()
+
+    def _rewrite_if_due(self) -> None:
+        if self.rows.due and (self._rewriting is None or self._rewriting.done()):
             name = f"rewrite {self.fold.log} {self.fold.partition}"
             self._rewriting = asyncio.create_task(self._rewrite(), name=name)
 

@@ -158,8 +158,9 @@ class Stage:
             return
         started = perf_counter()
         folds = {p: self._make(p) for p in partitions}
-        opened = await asyncio.gather(*(asyncio.to_thread(self._kept, p) for p in partitions))
-        kept = dict(zip(partitions, opened, strict=True))
+        opening = [asyncio.to_thread(Checkpoint.of, self._settings, self._log_topic, p) for p in partitions]
+        opened, spare = await asyncio.gather(*opening), self._settings.checkpoint_rows
+        kept = {p: KeptRows(file, self._memory, spare) for p, file in zip(partitions, opened, strict=True)}
         transactions = {
             p: Transactions(self._settings.kafka, self.group, TopicPartition(self.topic, p)) for p in partitions
         }
@@ -185,10 +186,6 @@ class Stage:
         RESTORED.labels(self.source).set(records)
         message = "%s partitions %s: %d records restored in %.2f s, of which %.2f s fencing"
         log.info(message, self.source, sorted(partitions), records, seconds, fenced - started)
-
-    def _kept(self, partition: int) -> KeptRows:
-        checkpoint = Checkpoint.of(self._settings, self._log_topic, partition)
-        return KeptRows(checkpoint, self._memory, self._settings.checkpoint_rows)
 
     def _check(self, partition: int, next_offset: int, committed: int | None) -> None:
         """State and offset come from the same transactions, so the group cannot be ahead of the state."""

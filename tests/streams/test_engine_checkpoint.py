@@ -4,8 +4,9 @@ import asyncio
 import errno
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from unittest.mock import AsyncMock, Mock
 
 import pytest
@@ -18,6 +19,7 @@ from streams.engine import checkpoint, disk, kept, stage
 from streams.engine.batches import Batch, batches, packed
 from streams.engine.checkpoint import Checkpoint, Taken
 from streams.engine.kept import KeptRows, Memory
+from streams.engine.restore import Offsets, Target
 from streams.engine.spill import AT_ONCE, Spill
 from streams.engine.transaction import Sent
 from streams.engine.unpacking import BadBatch
@@ -282,12 +284,12 @@ async def test_a_checkpoint_is_rewritten_when_much_of_it_is_old(tmp_path: Path) 
         for k in range(3):
             mine.set(b"k%d" % k, b"%d" % position)
         mine.committed({META: b"m"}, sent([*mine.take(), (META, b"m")], position))
-    assert position == 4 * 4  # 16 records, of which 3 rows are needed: more than 1.75 * 3 + 10
+    assert position == 5 * 4  # 20 records, of which 4 are needed: more than 1.75 * 4 + 10
     await mine.rewrite()
     assert (mine.due, mine.position) == (False, position)
     mine.close()
     again = Checkpoint(tmp_path)
-    assert dict(await content(again)) == {b"k0": b"16", b"k1": b"16", b"k2": b"16", META: b"m"}
+    assert dict(await content(again)) == {b"k0": b"20", b"k1": b"20", b"k2": b"20", META: b"m"}
     assert again.records == 4
     again.close()
 
@@ -312,6 +314,56 @@ async def test_only_a_state_that_does_not_fit_together_costs_its_checkpoint(
     with pytest.raises(type(error)):
         await stage.Stage(settings, EVENTS, USER_FEATURES, lambda p: UserFold.of(settings, p))._open([0])
     assert forget.call_count == forgotten
+
+
+async def test_what_a_restore_finds_due_is_rewritten_with_no_commit_and_in_no_events_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(home=tmp_path, instance="w", checkpoint_rows=1)
+    topic, count = settings.topic(USER_FEATURES), 20
+    mine = KeptRows(Checkpoint.of(settings, topic, 0), Memory(1 << 20), 1)
+    for n in range(count):
+        mine.set(b"u", b"row")
+        mine.committed({}, sent(list(mine.take()), n + 1))
+    mine.close()
+
+    class Joining(KeptRows):
+        def __init__(self, *args: Any) -> None:
+            assert threading.current_thread() is threading.main_thread(), "its memory is shared, and the loop's"
+            super().__init__(*args)
+
+    async def restored(_: str, __: str, targets: Mapping[int, Target]) -> int:
+        for target in targets.values():
+            await target.resume(0, count)
+        return count
+
+    monkeypatch.setattr(stage, "KeptRows", Joining)
+    monkeypatch.setattr(stage, "Transactions", lambda *_: AsyncMock())
+    monkeypatch.setattr(stage, "offsets", AsyncMock(return_value={0: Offsets(0, None)}))
+    monkeypatch.setattr(stage, "restore", restored)
+    line = stage.Stage(settings, EVENTS, USER_FEATURES, lambda p: UserFold.of(settings, p))
+    await line._open([0])
+    owner = line._owners[0]
+    assert (owner.rows.due, owner.rows.get(b"u")) == (True, b"row")
+    async with asyncio.timeout(30):
+        while owner.rows.due:  # noqa: ASYNC110  (the file, as an operator would see it)
+            await asyncio.sleep(0.01)
+    await owner.stop()
+    again = Checkpoint.of(settings, topic, 0)
+    assert (again.records, again.position) == (1, count)
+    again.close()
+
+
+async def test_a_rewriting_leaves_nothing_due_however_much_is_the_engines_own(tmp_path: Path) -> None:
+    mine = KeptRows(Checkpoint(tmp_path), Memory(1 << 20), 1)
+    own: Own = {b"\0%d" % n: b"a block of the ring" for n in range(130)}
+    for n in range(2):
+        mine.set(b"k", b"row")
+        mine.committed(own, sent([*mine.take(), *own.items()], n + 1))
+    assert mine.due
+    await mine.rewrite()
+    assert not mine.due
+    mine.close()
 
 
 async def test_a_checkpoint_beyond_the_log_is_thrown_away(tmp_path: Path) -> None:
