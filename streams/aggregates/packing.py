@@ -14,7 +14,7 @@ Series = tuple["array[int]", "array[int]"]
 MOST_TILES = 4_095
 MOST_TIMES = 65_535
 I64 = Struct("<q")
-_U16, _TILES, _TIMES = Struct("<H"), Struct("<Hi"), Struct("<HB")
+_BYTE, _U16, _TILES, _TIMES = Struct("<B"), Struct("<H"), Struct("<Hi"), Struct("<HB")
 _UNSIGNED, _SIGNED = "BHI", "bhiq"
 
 
@@ -80,9 +80,11 @@ def pack_times(times: Sequence[int]) -> bytes:
 
     The others are what lies nearest before it.
     """
-    wide = _span(times)
-    packed = [I64.pack(time) for time in times]
-    return _TIMES.pack(len(times), wide) + b"".join(time[:wide] for time in packed) + packed[-1][wide:]
+    n, wide, whole = len(times), _span(times), array("q", times).tobytes()
+    lows = bytearray(n * wide)
+    for k in range(wide):
+        lows[k::wide] = whole[k::8]
+    return _TIMES.pack(n, wide) + lows + whole[8 * n - 8 + wide :]
 
 
 def unpack_times(data: bytes) -> tuple[list[int], int]:
@@ -93,28 +95,31 @@ def unpack_times(data: bytes) -> tuple[list[int], int]:
     end = _TIMES.size + n * wide + 8 - wide
     if wide not in (5, 6, 8) or not n or end > len(data):
         raise ValueError(f"{n} times of {wide} bytes do not fit into {len(data)}")
-    (newest,) = I64.unpack_from(data, end - 8)
-    lows = [int.from_bytes(data[at : at + wide], "little") for at in range(_TIMES.size, end - 8 + wide, wide)]
-    return [newest - (newest - low) % (1 << 8 * wide) for low in lows], end
+    (newest,), whole = I64.unpack_from(data, end - 8), bytearray(data[end - 8 : end] * n)
+    for k in range(wide):
+        whole[k::8] = data[_TIMES.size + k : end - 8 + wide : wide]
+    times = array("q", whole)  # as if all had the newest one's upper bytes
+    return [time if time <= newest else time - (1 << 8 * wide) for time in times], end
 
 
 def pack_size(size: int) -> bytes:
     """Seven bits a byte, the lowest first; all but the last have the eighth set."""
-    packed = bytearray()
+    packed = b""
     while size > 0x7F:
-        packed.append(size & 0x7F | 0x80)
+        packed += _BYTE.pack(size & 0x7F | 0x80)
         size >>= 7
-    packed.append(size)
-    return bytes(packed)
+    return packed + _BYTE.pack(size)
 
 
 def unpack_size(data: bytes, at: int) -> tuple[int, int]:
     """The number that begins at `at`, below 2^35, and where it ends. Raises `ValueError`."""
-    size = 0
-    for i, byte in enumerate(data[at : at + 5]):
-        size |= (byte & 0x7F) << 7 * i
+    size = shift = 0
+    for byte in data[at : at + 5]:
+        at += 1
         if byte < 0x80:
-            return size, at + i + 1
+            return size | byte << shift, at
+        size |= (byte & 0x7F) << shift
+        shift += 7
     raise ValueError(f"a size does not end at {at} of {len(data)} bytes")
 
 
