@@ -354,6 +354,20 @@ async def test_what_a_restore_finds_due_is_rewritten_with_no_commit_and_in_no_ev
     again.close()
 
 
+async def test_one_partition_of_a_worker_rewrites_at_a_time(tmp_path: Path) -> None:
+    memory = Memory(1 << 20)
+    mine = KeptRows(Checkpoint(tmp_path), memory, 1)
+    mine.set(b"k", b"row")
+    mine.committed({}, sent(list(mine.take()), 1))
+    async with memory.turn:  # another's
+        rewriting = asyncio.create_task(mine.rewrite())
+        await asyncio.sleep(0.05)
+        assert not rewriting.done()
+    await rewriting
+    assert (mine.get(b"k"), mine.position) == (b"row", 1)
+    mine.close()
+
+
 async def test_a_rewriting_leaves_nothing_due_however_much_is_the_engines_own(tmp_path: Path) -> None:
     mine = KeptRows(Checkpoint(tmp_path), Memory(1 << 20), 1)
     own: Own = {b"\0%d" % n: b"a block of the ring" for n in range(130)}
