@@ -17,7 +17,7 @@ help: ## This list
 
 setup: $(READY) ## Make .venv, install everything, fetch Kafka (once)
 
-$(READY): pyproject.toml constraints.txt streams/kernel.pyx $(wildcard streams/*.pxi) bentos/stages/scan.pyx
+$(READY): pyproject.toml constraints.txt deploy/backend.py streams/kernel.pyx $(wildcard streams/*.pxi) bentos/stages/scan.pyx
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Freshet needs Python 3.11, and $(PYTHON) is " + sys.version.split()[0] + ": make setup PYTHON=/path/to/python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv

@@ -16,7 +16,7 @@ from streams.profiles import Header, header
 
 try:
     from streams.kernel import stored as stored_by_kernel
-except ImportError:  # no C compiler where Freshet was installed
+except ImportError:  # Python had no headers where Freshet was installed
     stored_by_kernel = None  # type: ignore[assignment]
 
 PROJECT = "freshet"

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 try:
     from streams.kernel import Kernel
-except ImportError:  # no C compiler where Freshet was installed
+except ImportError:  # Python had no headers where Freshet was installed
     Kernel = None  # type: ignore[assignment,misc]
 
 MOST_WINDOWS = 16

@@ -18,7 +18,7 @@ from freshet.settings import Settings
 
 try:
     from streams.kernel import partition_of as partition_by_kernel
-except ImportError:  # no C compiler where Freshet was installed
+except ImportError:  # Python had no headers where Freshet was installed
     partition_by_kernel = None  # type: ignore[assignment]
 
 EVENTS, ITEMS = "events", "items"

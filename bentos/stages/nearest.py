@@ -13,7 +13,7 @@ from bentos.inputs import Floats, Indices
 
 try:
     from bentos.stages.scan import USABLE, refine, scan
-except ImportError:  # no C compiler where Freshet was installed
+except ImportError:  # Python had no headers where Freshet was installed
     USABLE = False
 
 BLOCK = 64

@@ -20,7 +20,7 @@ from streams.fold.rows import Heap, TakenRows
 
 try:
     from streams.kernel import pack
-except ImportError:  # no C compiler where Freshet was installed
+except ImportError:  # Python had no headers where Freshet was installed
     pack = None  # type: ignore[assignment]
 
 NONE = TakenRows(Heap(), ())

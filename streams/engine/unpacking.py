@@ -11,7 +11,7 @@ from streams.fold.rows import Heap, fill
 
 try:
     from streams.kernel import fill as fill_packed
-except ImportError:  # no C compiler where Freshet was installed
+except ImportError:  # Python had no headers where Freshet was installed
     fill_packed = None  # type: ignore[assignment]
 
 

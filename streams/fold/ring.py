@@ -10,7 +10,7 @@ from struct import Struct
 
 try:
     from streams.kernel import Numbers
-except ImportError:  # no C compiler where Freshet was installed
+except ImportError:  # Python had no headers where Freshet was installed
     Numbers = set  # type: ignore[assignment,misc]
 
 BLOCK = 512

@@ -57,7 +57,7 @@ class PlainHeap:
 
 try:
     from streams.kernel import Heap as Heap
-except ImportError:  # no C compiler where Freshet was installed
+except ImportError:  # Python had no headers where Freshet was installed
     Heap = PlainHeap  # type: ignore[assignment,misc]
 
 

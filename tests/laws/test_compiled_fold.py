@@ -25,7 +25,7 @@ from streams.topics import partition_of
 from tests.laws.streams_of_events import START
 from tests.laws.test_profiles import plainly
 
-pytestmark = pytest.mark.skipif(not user.compiled, reason="no kernel was built here: no C compiler")
+pytestmark = pytest.mark.skipif(not user.compiled, reason="no kernel was built here: no headers")
 
 DAY = 86_400_000_000
 PARTITIONS = 3

@@ -12,7 +12,7 @@ from streams.engine import batches, unpacking
 from streams.fold.records import Own, Row, State
 from streams.fold.rows import Heap
 
-pytestmark = pytest.mark.skipif(batches.pack is None, reason="no kernel was built here: no C compiler")
+pytestmark = pytest.mark.skipif(batches.pack is None, reason="no kernel was built here: no headers")
 
 LIMIT = 1_000
 STATE = {"producer_id": 1 << 40, "producer_epoch": 7, "base_sequence": 1 << 20}

@@ -67,7 +67,7 @@ def test_what_it_takes_grows_with_its_rows_and_shrinks_with_them(kind: type[Plai
     assert list(heap) == []
 
 
-@pytest.mark.skipif(rows.Heap is PlainHeap, reason="no kernel was built here: no C compiler")
+@pytest.mark.skipif(rows.Heap is PlainHeap, reason="no kernel was built here: no headers")
 def test_rows_that_were_used_stay_when_others_are_let_go() -> None:
     heap = Heap()
     for n in range(1_000):
@@ -81,7 +81,7 @@ def test_rows_that_were_used_stay_when_others_are_let_go() -> None:
         heap.drop(going)
 
 
-@pytest.mark.skipif(rows.Heap is PlainHeap, reason="no kernel was built here: no C compiler")
+@pytest.mark.skipif(rows.Heap is PlainHeap, reason="no kernel was built here: no headers")
 def test_memory_that_rows_have_left_is_given_back() -> None:
     """Rows that grow at uneven rates leave holes of each size that they had."""
     chance, heap, expected = random.Random(1), Heap(), {b"k%d" % n: bytes(300) for n in range(20_000)}
@@ -100,7 +100,7 @@ def test_memory_that_rows_have_left_is_given_back() -> None:
     assert all(heap.get(key) == row for key, row in expected.items())
 
 
-@pytest.mark.skipif(ring.Numbers is set, reason="no kernel was built here: no C compiler")
+@pytest.mark.skipif(ring.Numbers is set, reason="no kernel was built here: no headers")
 @given(
     st.lists(
         st.tuples(
@@ -126,7 +126,7 @@ def test_remembered_numbers_are_a_set(steps: list[tuple[str, list[int]]]) -> Non
         assert [number in numbers for number in some] == [number in expected for number in some]
 
 
-@pytest.mark.skipif(rows.Heap is PlainHeap, reason="no kernel was built here: no C compiler")
+@pytest.mark.skipif(rows.Heap is PlainHeap, reason="no kernel was built here: no headers")
 def test_a_heap_that_is_full_keeps_gaps_everywhere() -> None:
     """Rows that go in the order of the table would leave it without a gap ahead of them, and each look would go through
     thousands of places. A key lies at its hash or as close behind it as there was room, so its place is known here."""

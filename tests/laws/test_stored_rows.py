@@ -11,7 +11,7 @@ from feature_repo.features import item, user
 from streams.events import LATEST
 from streams.profiles import Profile
 
-pytestmark = pytest.mark.skipif(layout.stored_by_kernel is None, reason="no kernel was built here: no C compiler")
+pytestmark = pytest.mark.skipif(layout.stored_by_kernel is None, reason="no kernel was built here: no headers")
 
 _heads = st.tuples(st.integers(-1, (1 << 63) - 2), st.integers(0, LATEST), st.integers(0, LATEST))
 _keys = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)

@@ -262,7 +262,7 @@ async def test_rows_leave_memory_a_lump_at_a_time_and_come_back(tmp_path: Path) 
     mine.close()
 
 
-@pytest.mark.skipif(Heap is PlainHeap, reason="no kernel was built here: no C compiler")
+@pytest.mark.skipif(Heap is PlainHeap, reason="no kernel was built here: no headers")
 async def test_a_partition_that_is_still_gives_its_memory_to_one_that_fills(tmp_path: Path) -> None:
     memory = Memory(8 << 20)
     still, filling = (KeptRows(Checkpoint(tmp_path / name), memory, 1_000_000) for name in ("still", "filling"))
