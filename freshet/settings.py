@@ -191,8 +191,8 @@ class Settings(BaseSettings):
     checkpoint_rows: int = Field(
         50_000,
         ge=1,
-        description="A partition's checkpoint grows with each commit. It is rewritten once it holds 1.75 times the "
-        "rows that there are and so many more: fewer make a restart quicker and cost more writes.",
+        description="A checkpoint grows with each commit. The oldest is rewritten once all of a worker hold half "
+        "as many old records as rows, and half of this for each partition. Less: quicker restarts, more writes.",
     )
     dedup_window: int = Field(
         65_536,

@@ -21,12 +21,14 @@ from streams.fold.rows import Rows, TakenRows, fill
 
 LUMP = 64
 """Rows leave memory a 64th of it at a time."""
-STEP = 1_000
-"""Rows that a rewriting packs at a time, about a millisecond: folding goes on in between."""
+OLD = 0.75
+"""Old records for each one that is needed, and for each of `spare`, with which a checkpoint is rewritten."""
+STEP = 2_000
+"""Rows that a rewriting packs at a time, in 1 to 2 ms: a cache holds no more. Folding goes on in between."""
 
 
 class Memory:
-    """What the rows of all partitions of a worker may take, in bytes. One rewrites at a time, as its keys take some."""
+    """What the partitions of a worker share: so many bytes for their rows, and the turn to rewrite a checkpoint."""
 
     def __init__(self, limit: int) -> None:
         self._limit, self.sharers, self.turn = limit, set[KeptRows](), asyncio.Lock()
@@ -45,23 +47,24 @@ class Memory:
 
 
 class KeptRows(Rows):
-    """A rewriting is due once the checkpoint holds more than 1.75 times what it needs and `spare` more."""
+    """`spare`: a checkpoint may hold old records for so many rows more, or one with few would always be rewritten."""
 
     def __init__(self, checkpoint: Checkpoint, memory: Memory, spare: int) -> None:
         super().__init__()
         self._checkpoint, self._memory, self._spare = checkpoint, memory, spare
         memory.sharers.add(self)
+        self._read = not checkpoint.records
         self._sent: dict[bytes, None] = {}
         self._own: dict[bytes, bytes] = {}
         self._loaded: list[State] = []
         """From the changelog, and not in the checkpoint yet."""
-        self._spill: Spill | None = None
+        self._spill = Spill(checkpoint.folder)
         self._skipped: set[bytes] | None = None
         """Of a rewriting that is under way: the rows that come into the new file with their next commit."""
         self._commit = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self.held) + len(self._spilled)
+        return len(self.held) + len(self._spill.places)
 
     @property
     def position(self) -> int:
@@ -70,13 +73,11 @@ class KeptRows(Rows):
 
     def get(self, key: bytes) -> bytes | None:
         row = self.held.get(key)
-        return row if row is not None or self._spill is None else self._fetch(self._spill, key)
-
-    def _fetch(self, spill: Spill, key: bytes) -> bytes | None:
-        row = spill.take(key)
-        if row is not None:
-            self.reads += 1
-            self.held.put(key, row)
+        if row is None:
+            row = self._spill.take(key)
+            if row is not None:
+                self.reads += 1
+                self.held.put(key, row)
         return row
 
     # Restoring
@@ -87,21 +88,18 @@ class KeptRows(Rows):
             self._checkpoint.clear()
         async for commit in self._checkpoint.read():
             own: Own = {}
-            unpack_into(commit, self.held, self._spilled, own)
+            unpack_into(commit, self.held, self._spill.places, own)
             self._keep(own)
             yield own
             self._memory.make_room(self)
+        self._read = True
 
     def load(self, records: Collection[State]) -> Own:
         own: Own = {}
-        fill(records, self.held, self._spilled, own)
+        fill(records, self.held, self._spill.places, own)
         self._keep(own)
         self._loaded += records
         return own
-
-    @property
-    def _spilled(self) -> dict[bytes, int]:
-        return {} if self._spill is None else self._spill.places
 
     def _keep(self, own: Own) -> None:
         for key, value in own.items():
@@ -137,8 +135,17 @@ class KeptRows(Rows):
     # The checkpoint
 
     @property
+    def _old(self) -> float:
+        """Old records for each that it needs and each of `spare`. 0 before it is read, and while it is rewritten."""
+        needed = len(self) + len(self._own)
+        at_rest = self._read and self._skipped is None
+        return (self._checkpoint.records - needed) / (needed + self._spare) if at_rest else 0.0
+
+    @property
     def due(self) -> bool:
-        return self._checkpoint.records > 1.75 * (len(self) + len(self._own)) + self._spare
+        """Whether it is the oldest, and all are as old as if they took turns: so they do, and are never old at once."""
+        old = [rows._old for rows in self._memory.sharers]
+        return sum(old) > OLD * (len(old) + 1) / 2 and self._old == max(old)
 
     async def rewrite(self) -> None:
         """Make the checkpoint anew, of what it needs. Nothing leaves memory meanwhile. Raises `OSError`.
@@ -148,27 +155,24 @@ class KeptRows(Rows):
         async with self._memory.turn:
             self._checkpoint.begin()
             self._skipped = set()
-            if self._spill is not None:
-                self._spill.begin()
-                for keys in _in_steps(list(self._spill.places)):
-                    self._checkpoint.add(list(self._spill.move(keys).items()))
-                    await self._checkpoint.settled()
+            self._spill.begin()
+            for keys in _in_steps(list(self._spill.places)):
+                self._checkpoint.add(list(self._spill.move(keys).items()))
+                await self._checkpoint.settled()
             for keys in _in_steps(list(self.held)):
                 skipped = (self.changed.keys() & keys) | (self._sent.keys() & keys)
                 self._skipped |= skipped
                 some = [key for key in keys if key not in skipped] if skipped else keys
                 self._checkpoint.add(TakenRows(self.held, some))
                 await self._checkpoint.settled()
-            while self._skipped:
-                self._commit.clear()
-                await self._commit.wait()
-            self._checkpoint.finish(list(self._own.items()))
-            self._skipped = None
+        while self._skipped:
+            self._commit.clear()
+            await self._commit.wait()
+        self._checkpoint.finish(list(self._own.items()))
+        self._skipped = None
 
     def let_go(self, excess: int) -> None:
         """Spill about so many bytes of rows, but no change that is not committed."""
-        if self._spill is None:
-            self._spill = Spill(self._checkpoint.folder)
         going = self.held.cold(excess, self.changed, self._sent)
         self._spill.put(going)
         self.held.drop(going)
@@ -180,8 +184,7 @@ class KeptRows(Rows):
 
     def close(self) -> None:
         self._memory.sharers.discard(self)
-        if self._spill is not None:
-            self._spill.close()
+        self._spill.close()
         self._checkpoint.close()
 
 

@@ -13,7 +13,7 @@ from streams.engine.leave import leave
 from streams.engine.restore import Target, follow
 
 MEMORY = 16 << 20
-"""For the rows of a partition that is followed; the others are on disk only."""
+"""For the rows of each partition that is followed; the others are on disk only."""
 
 
 class Standby:
@@ -42,11 +42,11 @@ class Standby:
                 task.result()
 
     async def _follow(self, partitions: set[int]) -> None:
-        replicas = dict[int, Target]()
+        replicas, memory = dict[int, Target](), Memory(MEMORY * len(partitions))
         try:
             for p in partitions:
                 checkpoint = Checkpoint.of(self._settings, self._log_topic, p)
-                replicas[p] = Target(KeptRows(checkpoint, Memory(MEMORY), self._settings.checkpoint_rows))
+                replicas[p] = Target(KeptRows(checkpoint, memory, self._settings.checkpoint_rows))
             if replicas:
                 await follow(self._settings.kafka, self._log_topic, replicas, self.lags.__setitem__)
         except Exception as error:

@@ -19,6 +19,7 @@ from streams.fold.rows import TakenRows
 from streams.sinks import online
 from tests.sim import store
 from tests.sim.broker import Consumer
+from tests.sim.disk import Spill
 
 
 async def _without_awaiting(self: Transactions, outputs: Outputs, next_offset: int) -> None:
@@ -125,23 +126,9 @@ async def _without_waiting(self: kept.KeptRows) -> None:
     """A rewriting that leaves out what is changed, and does not wait for its commit."""
     assert self._checkpoint is not None
     self._checkpoint.begin()
-    if self._spill is not None:
-        self._checkpoint.add(list(self._spill.move(list(self._spill.places)).items()))
+    self._checkpoint.add(list(self._spill.move(list(self._spill.places)).items()))
     self._checkpoint.add(self.held.rows([k for k in self.held if k not in self.changed and k not in self._sent]))
     self._checkpoint.finish(list(self._own.items()))
-
-
-@contextmanager
-def _spilled_rows_forgotten() -> Iterator[None]:
-    real = kept.KeptRows.rewrite
-
-    async def rewrite(self: kept.KeptRows) -> None:
-        spill, self._spill = self._spill, None
-        await real(self)
-        self._spill = spill
-
-    with patch.object(kept.KeptRows, "rewrite", rewrite):
-        yield
 
 
 CONTROLS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
@@ -158,6 +145,6 @@ CONTROLS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "a checkpoint says more than it holds": _checkpoint_ahead,
     "a checkpoint of what is not committed": _checkpoint_of_uncommitted,
     "a rewriting does not wait for commits": lambda: patch.object(kept.KeptRows, "rewrite", _without_waiting),
-    "a rewriting forgets what is spilled": _spilled_rows_forgotten,
+    "a rewriting forgets what is spilled": lambda: patch.object(Spill, "move", lambda *_: {}),
 }
 """Name -> the mutation, to be entered within `world.models_in`."""

@@ -92,7 +92,7 @@ class Outcome:
 
 @cache
 def settings() -> Settings:
-    return Settings(topic_prefix="", partitions=2, commit_interval_ms=100, checkpoint_rows=2)
+    return Settings(topic_prefix="", partitions=2, commit_interval_ms=100, checkpoint_rows=1)
 
 
 class World:
