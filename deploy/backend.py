@@ -3,14 +3,18 @@
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from shlex import quote, split
 from shutil import which
-from sysconfig import get_config_var
+from sysconfig import get_config_var, get_path
 
 from setuptools import build_meta
 from setuptools.build_meta import *  # noqa: F403  # the backend is setuptools', but for what is required
 
-_NEEDED = which(split(os.environ.get("CC") or get_config_var("CC") or "cc")[0]) is None
+_NEEDED = (
+    which(split(os.environ.get("CC") or get_config_var("CC") or "cc")[0]) is None
+    and Path(get_path("include"), "Python.h").exists()
+)
 _REQUIRED = ["ziglang>=0.17,<0.18"] if _NEEDED else []
 
 if _NEEDED:

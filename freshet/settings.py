@@ -191,8 +191,8 @@ class Settings(BaseSettings):
     checkpoint_rows: int = Field(
         50_000,
         ge=1,
-        description="A checkpoint grows with each commit. The oldest is rewritten once all of a worker hold half "
-        "as many old records as rows, and half of this for each partition. Less: quicker restarts, more writes.",
+        description="A partition's checkpoint grows with each commit. It is rewritten at the latest when it holds "
+        "three old records for every four rows, this many more counted. Less: quicker restarts, more writes.",
     )
     dedup_window: int = Field(
         65_536,

@@ -24,7 +24,7 @@ LUMP = 64
 OLD = 0.75
 """Old records for each one that is needed, and for each of `spare`, with which a checkpoint is rewritten."""
 STEP = 2_000
-"""Rows that a rewriting packs at a time, in 1 to 2 ms: a cache holds no more. Folding goes on in between."""
+"""Rows that a rewriting packs at a time, about what a processor's cache holds. Folding goes on in between."""
 
 
 class Memory:
@@ -143,9 +143,9 @@ class KeptRows(Rows):
 
     @property
     def due(self) -> bool:
-        """Whether it is the oldest, and all are as old as if they took turns: so they do, and are never old at once."""
+        """Whether it has come to `OLD`, or is the oldest and all are as old as if they took turns: so they begin to."""
         old = [rows._old for rows in self._memory.sharers]
-        return sum(old) > OLD * (len(old) + 1) / 2 and self._old == max(old)
+        return self._old > OLD or (sum(old) > OLD * (len(old) + 1) / 2 and self._old == max(old))
 
     async def rewrite(self) -> None:
         """Make the checkpoint anew, of what it needs. Nothing leaves memory meanwhile. Raises `OSError`.
