@@ -23,6 +23,7 @@ assert user.advance(None, events, 1) == user.advance_plainly(None, events, 1)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path(get_path("include"), "Python.h").exists(), reason="Python has no headers here")
 def test_without_a_compiler_the_kernel_is_compiled_all_the_same(tmp_path: Path) -> None:
     source, nothing, there = tmp_path / "source", tmp_path / "nothing", tmp_path / "there"
